@@ -1,0 +1,28 @@
+"""Limits of a turn and of a session: a defect or a hostile prompt ends a turn, not the budget.
+
+A breach ends the turn with a `TurnFailed` whose code names the limit.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Struct
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every default is about ten times what an ordinary turn needs."""
+
+    # An agent that works for itself seldom needs more than a handful of rounds; SDKs stop at 10 to 25.
+    model_calls_per_turn: Positive = 25
+    # Four parallel calls in each round.
+    tool_calls_per_turn: Positive = 100
+    # Two and a half full 200,000-token contexts, counted over all calls of the turn, cached input included.
+    tokens_per_turn: Positive = 500_000
+    # A model's longest answer takes minutes; a person has left by then.
+    turn_seconds: Positive = 600
+    # About 500,000 tokens at four bytes each: more than the largest context window of most models.
+    transcript_bytes: Positive = 2 << 20
+    # Rewritten with the session's head at each step, so it is kept small.
+    queued_messages: Positive = 16

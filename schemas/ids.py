@@ -1,0 +1,55 @@
+"""Identifiers: their constrained types, and how the derived ones are built.
+
+Nothing here is random: an identifier is derived from what it identifies, so a replay of the log derives it again.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+SessionId = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=200,
+        pattern="^[!-~]+$",
+        description="The conversation; also the record key. 1 to 200 printable ASCII characters, no spaces.",
+        examples=["s1"],
+    ),
+]
+MessageId = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=300,
+        pattern="^[!-~]+$",
+        description="Identifies a command; the same id in the same session is answered once.",
+    ),
+]
+AgentName = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=64,
+        pattern="^[a-z][a-z0-9_-]*$",
+        description="The agent's name: lower case letters, digits, `_` and `-`.",
+        examples=["assistant"],
+    ),
+]
+ToolName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern="^[a-zA-Z0-9_-]+$")]
+ShortText = Annotated[str, msgspec.Meta(max_length=1_000)]
+
+
+def derived_message_id(topic: str, partition: int, offset: int) -> str:
+    """The id of a command whose sender gave none: where the broker keeps it."""
+    return f"{topic}/{partition}/{offset}"
+
+
+def turn_id(session_id: str, turn: int) -> str:
+    """The id of a session's turn number `turn` (from 1)."""
+    return f"{session_id}/{turn}"
+
+
+def call_id(turn_id: str, step: int) -> str:
+    """The id of a turn's model or tool call number `step` (from 1)."""
+    return f"{turn_id}/{step}"

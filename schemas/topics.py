@@ -1,0 +1,182 @@
+"""The table of topics: everything that a topic is, in one place.
+
+Creating and checking topics, the AsyncAPI document, the decoders of `headrace tail` and the docs are derived from it.
+All topics with `partitions=None` have the pipeline's partition count: a session has the same partition number in each,
+so that one worker holds all that belongs to it.
+"""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from schemas.commands import ApprovalDecision, Broadcast, CancelTurn, EndSession, UserMessage
+from schemas.dead_letter import DeadLetter
+from schemas.effects import CallModel, CallTool
+from schemas.events import (
+    ApprovalRequested,
+    DeltaReset,
+    TextDelta,
+    ToolCalled,
+    ToolReturned,
+    TurnCancelled,
+    TurnCompleted,
+    TurnFailed,
+    TurnStarted,
+)
+from schemas.log import (
+    ApprovalDecided,
+    CancelRequested,
+    MessageAccepted,
+    ModelCompleted,
+    ModelFailed,
+    SessionEndRequested,
+    SessionExpired,
+    ToolCompleted,
+    ToolFailed,
+    ToolStarted,
+)
+
+DAY_MS = 24 * 3600 * 1000
+HOUR_MS = 3600 * 1000
+MAX_PUBLIC_IN_BYTES = 1 << 20
+"""1 MiB, Kafka's own default: what a producer that was not configured for more can send anyway."""
+MAX_INTERNAL_BYTES = 4 << 20
+"""A model's answer or a dead letter with its record in base64 fits, with room for headers."""
+
+
+class Access(StrEnum):
+    """Who may write or read a topic besides Headrace itself."""
+
+    PUBLIC_IN = "public in"
+    PUBLIC_OUT = "public out"
+    INTERNAL = "internal"
+
+
+class Topic(Struct, frozen=True, kw_only=True):
+    """One topic. `key` names the record's key; sizes in bytes, retention in milliseconds."""
+
+    name: str
+    access: Access
+    key: str
+    records: tuple[type[Struct], ...]
+    description: str
+    written_by: str
+    read_by: str
+    retention_ms: int
+    partitions: int | None = None
+    cleanup_policy: str = "delete"
+    max_message_bytes: int = MAX_INTERNAL_BYTES
+
+
+USER_MESSAGES = Topic(
+    name="user-messages",
+    access=Access.PUBLIC_IN,
+    key="session_id, or none",
+    records=(UserMessage, CancelTurn, ApprovalDecision, EndSession),
+    description="Commands to sessions. `session_id` and `text` make a complete message.",
+    written_by="anyone",
+    read_by="accept",
+    retention_ms=7 * DAY_MS,
+    max_message_bytes=MAX_PUBLIC_IN_BYTES,
+)
+BROADCASTS = Topic(
+    name="broadcasts",
+    access=Access.PUBLIC_IN,
+    key="any, or none",
+    records=(Broadcast,),
+    description="A message to many agents, each of which answers in a session of its own.",
+    written_by="anyone",
+    read_by="route_broadcast",
+    retention_ms=7 * DAY_MS,
+    max_message_bytes=MAX_PUBLIC_IN_BYTES,
+)
+SESSION_LOG = Topic(
+    name="session-log",
+    access=Access.INTERNAL,
+    key="session_id",
+    records=(
+        MessageAccepted,
+        CancelRequested,
+        ApprovalDecided,
+        SessionEndRequested,
+        SessionExpired,
+        ModelCompleted,
+        ModelFailed,
+        ToolStarted,
+        ToolCompleted,
+        ToolFailed,
+    ),
+    description="Every fact of a session in its one order: the truth, of which all state is a fold.",
+    written_by="accept, call_model, call_tool, expire",
+    read_by="decide",
+    retention_ms=30 * DAY_MS,
+)
+LLM_REQUESTS = Topic(
+    name="llm-requests",
+    access=Access.INTERNAL,
+    key="session_id",
+    records=(CallModel,),
+    description="Orders to call the model.",
+    written_by="decide",
+    read_by="call_model",
+    retention_ms=DAY_MS,
+)
+TOOL_CALLS = Topic(
+    name="tool-calls",
+    access=Access.INTERNAL,
+    key="session_id",
+    records=(CallTool,),
+    description="Orders to run a tool.",
+    written_by="decide",
+    read_by="call_tool",
+    retention_ms=DAY_MS,
+)
+AGENT_EVENTS = Topic(
+    name="agent-events",
+    access=Access.PUBLIC_OUT,
+    key="session_id",
+    records=(
+        TurnStarted,
+        ToolCalled,
+        ToolReturned,
+        ApprovalRequested,
+        TurnCompleted,
+        TurnFailed,
+        TurnCancelled,
+    ),
+    description="What a session does, for everyone to see. Drop a `seq` that was seen: events may be repeated.",
+    written_by="decide",
+    read_by="anyone",
+    retention_ms=7 * DAY_MS,
+)
+AGENT_DELTAS = Topic(
+    name="agent-deltas",
+    access=Access.PUBLIC_OUT,
+    key="session_id",
+    records=(TextDelta, DeltaReset),
+    description="The answer's text while the model writes it. Advisory: the answer is in `turn_completed`.",
+    written_by="call_model",
+    read_by="anyone",
+    retention_ms=HOUR_MS,
+)
+DEAD_LETTERS = Topic(
+    name="dead-letters",
+    access=Access.PUBLIC_OUT,
+    key="session_id where it is known, else the record's own key",
+    records=(DeadLetter,),
+    description="Records that could not be processed, byte for byte, each with its cause.",
+    written_by="accept, route_broadcast, decide, call_model, call_tool",
+    read_by="anyone",
+    retention_ms=30 * DAY_MS,
+)
+
+TOPICS: tuple[Topic, ...] = (
+    USER_MESSAGES,
+    BROADCASTS,
+    SESSION_LOG,
+    LLM_REQUESTS,
+    TOOL_CALLS,
+    AGENT_EVENTS,
+    AGENT_DELTAS,
+    DEAD_LETTERS,
+)
