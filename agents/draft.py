@@ -1,0 +1,165 @@
+"""What one event does to a session while the reducer works it out."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from agents.catalog import Catalog
+from agents.limits import Limits
+from agents.session import Entry, Head, PendingCall, Session, ToolResultEntry, Turn
+from agents.spec import AgentSpec
+from schemas.content import ImageBlock, TextBlock, ToolUseBlock
+from schemas.dead_letter import Cause
+from schemas.effects import Effect
+from schemas.events import AgentEvent
+from schemas.ids import turn_id
+from schemas.log import SessionEvent
+
+ENTRY_OVERHEAD_BYTES = 100
+"""Keys, ids and punctuation of a stored entry, roughly."""
+
+
+class Refusal(Struct, frozen=True):
+    """A command that cannot be followed: `error` tells its sender what was expected, what came and what to do."""
+
+    cause: Cause
+    error: str
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """What an event leads to.
+
+    `session` is the new state; None where nothing remains, or nothing ever was. `rewritten` says that the transcript is
+    not the old one with more entries, so the stored one is replaced. `aborted` are calls whose outcome is not needed.
+    """
+
+    session: Session | None
+    effects: tuple[Effect, ...] = ()
+    events: tuple[AgentEvent, ...] = ()
+    aborted: tuple[str, ...] = ()
+    refusal: Refusal | None = None
+    rewritten: bool = False
+
+
+class Draft:
+    """A session in the making: the head and new entries, and what has to be emitted with them."""
+
+    def __init__(self, catalog: Catalog, session: Session, event: SessionEvent, offset: int) -> None:
+        self.catalog = catalog
+        self.event = event
+        self.offset = offset
+        self.at: datetime = event.at
+        self.before = session
+        self.head: Head = replace(session.head, log_offset=offset, updated_at=event.at)
+        self.transcript: tuple[Entry, ...] = session.transcript
+        self.rewritten = False
+        self.refusal: Refusal | None = None
+        self._effects: list[Effect] = []
+        self._events: list[AgentEvent] = []
+
+    @property
+    def turn(self) -> Turn:
+        assert self.head.turn is not None, "no turn runs"
+        return self.head.turn
+
+    @property
+    def spec(self) -> AgentSpec:
+        """The running turn's agent; one that was removed since the turn began fails the turn before this is asked."""
+        spec = self.catalog.get(self.turn.agent)
+        assert spec is not None, "the turn's agent is gone"
+        return spec
+
+    @property
+    def limits(self) -> Limits:
+        """The running turn's limits; the default ones where its agent was removed."""
+        spec = self.catalog.get(self.turn.agent)
+        return spec.limits if spec else Limits()
+
+    @property
+    def session(self) -> Session:
+        return Session(self.head, self.transcript)
+
+    def set(self, **changes: Any) -> None:
+        """Change fields of the head."""
+        self.head = replace(self.head, **changes)
+
+    def set_turn(self, **changes: Any) -> None:
+        """Change fields of the running turn."""
+        self.set(turn=replace(self.turn, **changes))
+
+    def append(self, entry: Entry) -> None:
+        self.transcript = (*self.transcript, entry)
+        self.set(entries=len(self.transcript), transcript_bytes=self.head.transcript_bytes + size_bytes(entry))
+
+    def expect(self, call: PendingCall) -> None:
+        """Wait for the outcome of `call`."""
+        self.set_turn(pending=(*self.turn.pending, call))
+
+    def settle(self, call: PendingCall) -> None:
+        """Wait for the outcome of `call` no longer."""
+        self.set_turn(pending=tuple(other for other in self.turn.pending if other.call_id != call.call_id))
+
+    def order(self, effect: Effect) -> None:
+        self._effects.append(effect)
+
+    def publish(self, kind: type[AgentEvent], **fields: Any) -> None:
+        """Publish an event of the running turn."""
+        turn = self.turn
+        self.publish_about(kind, turn.number, turn.message_id, turn.agent, **fields)
+
+    def publish_about(self, kind: type[AgentEvent], number: int, message_id: str, agent: str, **fields: Any) -> None:
+        """Publish an event of turn `number`, which may never have run."""
+        session_id = self.head.session_id
+        self.set(seq=self.head.seq + 1)
+        self._events.append(
+            kind(
+                session_id=session_id,
+                turn_id=turn_id(session_id, number),
+                message_id=message_id,
+                agent=agent,
+                seq=self.head.seq,
+                at=self.at,
+                **fields,
+            )
+        )
+
+    def step(self) -> Step:
+        return Step(
+            session=self.session,
+            effects=tuple(self._effects),
+            events=tuple(self._events),
+            aborted=tuple(self._aborted()),
+            refusal=self.refusal,
+            rewritten=self.rewritten,
+        )
+
+    def _aborted(self) -> Iterator[str]:
+        if self.before.head.turn is None:
+            return
+        still = {call.call_id for call in self.head.turn.pending} if self.head.turn else set()
+        outcome_of = getattr(self.event, "call_id", None)
+        for call in self.before.head.turn.pending:
+            if call.call_id not in still and call.call_id != outcome_of:
+                yield call.call_id
+
+
+def size_bytes(entry: Entry) -> int:
+    """About how many bytes the entry takes in a prompt and in the store."""
+    if isinstance(entry, ToolResultEntry):
+        return ENTRY_OVERHEAD_BYTES + len(entry.content)
+    size = ENTRY_OVERHEAD_BYTES
+    for block in getattr(entry, "content", ()):
+        match block:
+            case TextBlock():
+                size += len(block.text)
+            case ToolUseBlock():
+                size += len(msgspec.json.encode(block.input))
+            case ImageBlock():
+                size += len(msgspec.json.encode(block.source))
+            case _:
+                size += len(msgspec.json.encode(block))
+    return size

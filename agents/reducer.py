@@ -1,0 +1,376 @@
+"""The machine: everything that a session can do, and when, is in this file. Pure: `reduce(session, event) -> Step`.
+
+Time is in the events, ids are derived, nothing here reads a clock, a random number or the environment; so the same log
+gives the same state, effects and agent events, byte for byte.
+"""
+
+from datetime import timedelta
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from agents.catalog import Catalog
+from agents.draft import Draft, Step
+from agents.endings import agent_of, cancel_running, cancel_waiting, complete, fail, turn_away
+from agents.failures import (
+    UNUSABLE_ANSWERS,
+    agent_removed,
+    limit_reached,
+    nothing_here,
+    quarantined,
+    queue_full,
+    session_ended,
+    unexpected_stop,
+    unknown_agent,
+)
+from agents.session import (
+    AnsweredEntry,
+    AssistantEntry,
+    CallKind,
+    Head,
+    PendingCall,
+    Session,
+    ToolResultEntry,
+    Turn,
+    UserEntry,
+)
+from schemas.content import ToolUseBlock
+from schemas.effects import CallModel, CallTool
+from schemas.events import (
+    ApprovalRequested,
+    ToolCalled,
+    ToolReturned,
+    TurnStarted,
+)
+from schemas.failure import Failure, FailureCode
+from schemas.ids import call_id, turn_id
+from schemas.log import (
+    ApprovalDecided,
+    CancelRequested,
+    MessageAccepted,
+    ModelCompleted,
+    ModelFailed,
+    SessionEndRequested,
+    SessionEvent,
+    SessionExpired,
+    ToolCompleted,
+    ToolFailed,
+    ToolStarted,
+)
+
+
+def reduce(catalog: Catalog, session: Session | None, event: SessionEvent, offset: int) -> Step:
+    """What `event`, at `offset` of the session log, does to `session` (None: there is none yet).
+
+    An event that the state already reflects changes nothing and orders nothing.
+    """
+    if session is None:
+        session = Session(Head(session_id=event.session_id, log_offset=-1, updated_at=event.at))
+        if isinstance(event, CancelRequested | ApprovalDecided):
+            return Step(session=None, refusal=nothing_here(event))
+        if not isinstance(event, MessageAccepted):
+            return Step(session=None)
+    elif offset <= session.head.log_offset:
+        return Step(session=session)
+    draft = Draft(catalog, session, event, offset)
+    match event:
+        case MessageAccepted():
+            _accept(draft, event)
+        case ModelCompleted() | ModelFailed():
+            _model_returned(draft, event)
+        case ToolStarted():
+            _tool_started(draft, event)
+        case ToolCompleted() | ToolFailed():
+            _tool_returned(draft, event)
+        case CancelRequested():
+            _cancel(draft, event)
+        case ApprovalDecided():
+            _approval_decided(draft, event)
+        case SessionEndRequested():
+            _end_session(draft, event)
+        case SessionExpired():
+            if session.head.turn is None and session.head.updated_at <= event.idle_since:
+                return Step(session=None, rewritten=True)
+        case _:
+            assert_never(event)
+    _start_waiting(draft)
+    return draft.step()
+
+
+def quarantine(catalog: Catalog, session: Session | None, event: SessionEvent, offset: int, cause: str) -> Step:
+    """The state after an event that `reduce` could not handle: every open message fails, the session is set apart."""
+    if session is None:
+        session = Session(Head(session_id=event.session_id, log_offset=-1, updated_at=event.at))
+    draft = Draft(catalog, session, event, offset)
+    draft.set(quarantined=cause)
+    failure = quarantined(cause)
+    if draft.head.turn is not None:
+        fail(draft, failure)
+    waiting = draft.head.queue
+    draft.set(queue=())
+    if isinstance(event, MessageAccepted) and not session.knows(event.message_id):
+        waiting = (*waiting, event)
+    for message in waiting:
+        turn_away(draft, message, failure)
+    return draft.step()
+
+
+# Messages
+
+
+def _accept(draft: Draft, message: MessageAccepted) -> None:
+    head = draft.head
+    if draft.before.knows(message.message_id):
+        return
+    if head.quarantined is not None:
+        turn_away(draft, message, quarantined(head.quarantined))
+    elif head.ended_at is not None:
+        turn_away(draft, message, session_ended(head.session_id))
+    elif head.turn is not None and len(head.queue) >= draft.limits.queued_messages:
+        turn_away(draft, message, queue_full(draft.limits.queued_messages))
+    else:
+        draft.set(queue=(*head.queue, message))
+
+
+def _start_waiting(draft: Draft) -> None:
+    """Begin the next turn where none runs. One that cannot begin ends at once, and the next message is tried."""
+    while draft.head.turn is None and draft.head.queue:
+        message, *rest = draft.head.queue
+        draft.set(queue=tuple(rest))
+        _start(draft, message)
+
+
+def _start(draft: Draft, message: MessageAccepted) -> None:
+    agent = agent_of(draft, message)
+    spec = draft.catalog.get(agent)
+    if spec is None:
+        turn_away(draft, message, unknown_agent(agent, draft.catalog.agents))
+        return
+    number = draft.head.turns + 1
+    turn = Turn(
+        number=number,
+        turn_id=turn_id(draft.head.session_id, number),
+        message_id=message.message_id,
+        agent=agent,
+        deadline=draft.at + timedelta(seconds=spec.limits.turn_seconds),
+        traceparent=message.traceparent,
+    )
+    draft.set(turns=number, agent=agent, turn=turn)
+    draft.append(UserEntry(turn=number, message_id=message.message_id, content=message.content))
+    draft.publish(TurnStarted, user_id=message.user_id, tenant=message.tenant, metadata=message.metadata)
+    _call_model(draft)
+
+
+# The model
+
+
+def _call_model(draft: Draft) -> None:
+    breach = _breach(draft)
+    if breach is not None:
+        fail(draft, breach)
+        return
+    turn = draft.turn
+    step = turn.steps + 1
+    call = PendingCall(kind=CallKind.MODEL, call_id=call_id(turn.turn_id, step), step=step, since=draft.at)
+    draft.set_turn(steps=step, model_calls=turn.model_calls + 1)
+    draft.expect(call)
+    draft.order(
+        CallModel(
+            session_id=draft.head.session_id,
+            call_id=call.call_id,
+            turn_id=turn.turn_id,
+            step=step,
+            agent=turn.agent,
+            log_offset=draft.offset,
+            deadline=turn.deadline,
+        )
+    )
+
+
+def _breach(draft: Draft) -> Failure | None:
+    """The limit that forbids another model call, if one does."""
+    turn, limits = draft.turn, draft.spec.limits
+    if turn.model_calls >= limits.model_calls_per_turn:
+        return limit_reached(FailureCode.LIMIT_MODEL_CALLS, limits.model_calls_per_turn, "model calls in a turn")
+    if turn.usage.total_tokens >= limits.tokens_per_turn:
+        return limit_reached(FailureCode.LIMIT_TOKENS, limits.tokens_per_turn, "tokens in a turn")
+    if draft.at >= turn.deadline:
+        return limit_reached(FailureCode.LIMIT_TURN_SECONDS, limits.turn_seconds, "seconds for a turn")
+    if draft.head.transcript_bytes > limits.transcript_bytes:
+        return limit_reached(FailureCode.LIMIT_TRANSCRIPT, limits.transcript_bytes, "bytes of transcript in a session")
+    return None
+
+
+def _model_returned(draft: Draft, event: ModelCompleted | ModelFailed) -> None:
+    draft.set(usage=draft.head.usage + event.usage, cost_micros=draft.head.cost_micros + event.cost_micros)
+    call = draft.head.turn and draft.head.turn.pending_call(event.call_id)
+    if not call:
+        return
+    draft.settle(call)
+    draft.set_turn(usage=draft.turn.usage + event.usage, cost_micros=draft.turn.cost_micros + event.cost_micros)
+    if draft.catalog.get(draft.turn.agent) is None:
+        fail(draft, agent_removed(draft.turn.agent))
+    elif isinstance(event, ModelCompleted):
+        _model_completed(draft, event)
+    elif event.failure.code == FailureCode.CALL_TIMEOUT and event.at >= draft.turn.deadline:
+        fail(draft, limit_reached(FailureCode.LIMIT_TURN_SECONDS, draft.spec.limits.turn_seconds, "seconds for a turn"))
+    else:
+        fail(draft, event.failure)
+
+
+def _model_completed(draft: Draft, event: ModelCompleted) -> None:
+    draft.append(AssistantEntry(turn=draft.turn.number, content=event.content))
+    tool_uses = [block for block in event.content if isinstance(block, ToolUseBlock)]
+    match event.stop_reason:
+        case "tool_use" if tool_uses:
+            _call_tools(draft, tool_uses)
+        case "end_turn" | "stop_sequence" | "max_tokens" if not tool_uses:
+            complete(draft, event)
+        case "pause_turn" if not tool_uses:
+            _call_model(draft)
+        case other:
+            fail(draft, UNUSABLE_ANSWERS.get(other) or unexpected_stop(other, len(tool_uses)))
+
+
+# Tools
+
+
+def _call_tools(draft: Draft, tool_uses: list[ToolUseBlock]) -> None:
+    limit = draft.spec.limits.tool_calls_per_turn
+    if draft.turn.tool_calls + len(tool_uses) > limit:
+        fail(draft, limit_reached(FailureCode.LIMIT_TOOL_CALLS, limit, "tool calls in a turn"))
+        return
+    draft.set_turn(tool_calls=draft.turn.tool_calls + len(tool_uses))
+    for use in tool_uses:
+        _call_tool(draft, use)
+    if not draft.turn.pending:
+        _call_model(draft)
+
+
+def _call_tool(draft: Draft, use: ToolUseBlock) -> None:
+    step = draft.turn.steps + 1
+    draft.set_turn(steps=step)
+    needs_approval = use.name in draft.spec.approval
+    call = PendingCall(
+        kind=CallKind.APPROVAL if needs_approval else CallKind.TOOL,
+        call_id=call_id(draft.turn.turn_id, step),
+        step=step,
+        since=draft.at,
+        tool_use_id=use.id,
+        tool=use.name,
+        input=use.input,
+    )
+    draft.expect(call)
+    if use.name not in draft.spec.tools:
+        draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input)
+        offered = ", ".join(draft.spec.tools) or "none"
+        _take_result(
+            draft, call, f"expected one of the tools {offered}, got `{use.name}`: use one of them", failed=True
+        )
+    elif needs_approval:
+        draft.publish(ApprovalRequested, call_id=call.call_id, tool=call.tool, input=call.input)
+    else:
+        _order_tool(draft, call)
+
+
+def _order_tool(draft: Draft, call: PendingCall) -> None:
+    draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input)
+    draft.order(
+        CallTool(
+            session_id=draft.head.session_id,
+            call_id=call.call_id,
+            turn_id=draft.turn.turn_id,
+            step=call.step,
+            agent=draft.turn.agent,
+            tool=call.tool,
+            input=call.input,
+            log_offset=draft.offset,
+            deadline=draft.turn.deadline,
+        )
+    )
+
+
+def _tool_started(draft: Draft, event: ToolStarted) -> None:
+    call = draft.head.turn and draft.head.turn.pending_call(event.call_id)
+    if call and call.started_offset is None:
+        started = replace(call, started_offset=draft.offset)
+        draft.set_turn(pending=tuple(started if other is call else other for other in draft.turn.pending))
+
+
+def _tool_returned(draft: Draft, event: ToolCompleted | ToolFailed) -> None:
+    call = draft.head.turn and draft.head.turn.pending_call(event.call_id)
+    if not call:
+        return
+    if isinstance(event, ToolCompleted):
+        _take_result(draft, call, event.content, failed=False)
+    else:
+        _take_result(draft, call, event.failure.message, failed=True)
+    _go_on(draft)
+
+
+def _take_result(draft: Draft, call: PendingCall, content: str, *, failed: bool) -> None:
+    draft.settle(call)
+    draft.append(
+        ToolResultEntry(turn=draft.turn.number, tool_use_id=call.tool_use_id, content=content, is_error=failed)
+    )
+    draft.publish(ToolReturned, call_id=call.call_id, tool=call.tool, content=content, is_error=failed)
+
+
+def _go_on(draft: Draft) -> None:
+    """Call the model again once every tool call of the round has its result."""
+    if draft.turn.pending:
+        return
+    if draft.catalog.get(draft.turn.agent) is None:
+        fail(draft, agent_removed(draft.turn.agent))
+    else:
+        _call_model(draft)
+
+
+def _approval_decided(draft: Draft, event: ApprovalDecided) -> None:
+    call = draft.head.turn and draft.head.turn.pending_call(event.call_id)
+    if not call or call.kind != CallKind.APPROVAL:
+        draft.refusal = nothing_here(event)
+        return
+    # The time that people take to decide is not the turn's.
+    draft.set_turn(deadline=draft.turn.deadline + (draft.at - call.since))
+    if event.decision == "approve":
+        draft.settle(call)
+        approved = replace(call, kind=CallKind.TOOL, since=draft.at)
+        draft.expect(approved)
+        _order_tool(draft, approved)
+    else:
+        by = f" by {event.by}" if event.by else ""
+        reason = f": {event.reason}" if event.reason else ""
+        _take_result(draft, call, f"the call was denied{by}{reason}", failed=True)
+        _go_on(draft)
+
+
+# Commands about what runs
+
+
+def _cancel(draft: Draft, event: CancelRequested) -> None:
+    turn, queue = draft.head.turn, draft.head.queue
+    if turn is not None and event.message_id in {None, turn.message_id}:
+        cancel_running(draft, event.reason, event.by)
+        return
+    waiting = next((message for message in queue if message.message_id == event.message_id), None)
+    if waiting is None:
+        draft.refusal = nothing_here(event)
+        return
+    draft.set(queue=tuple(message for message in queue if message is not waiting))
+    cancel_waiting(draft, waiting, event.reason, event.by)
+
+
+def _end_session(draft: Draft, event: SessionEndRequested) -> None:
+    if draft.head.ended_at is not None:
+        return
+    reason = event.reason or "the session was ended"
+    if draft.head.turn is not None:
+        cancel_running(draft, reason, None)
+    for message in draft.head.queue:
+        cancel_waiting(draft, message, reason, None)
+    answered = tuple(dict.fromkeys(draft.session.message_ids()))
+    draft.transcript = ()
+    draft.rewritten = True
+    draft.set(queue=(), ended_at=draft.at, transcript_bytes=0)
+    draft.append(AnsweredEntry(message_ids=answered))

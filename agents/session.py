@@ -1,0 +1,174 @@
+"""The state of a session: a small head that is rewritten at each event, and a transcript that only grows.
+
+The transcript is stored entry by entry, so the bytes written for a turn do not grow with the conversation.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+from schemas.content import AssistantBlock, ToolUseBlock, UserBlock
+from schemas.failure import FailureCode
+from schemas.log import MessageAccepted
+from schemas.usage import Usage
+
+
+class CallKind(StrEnum):
+    """What a step of a turn waits for."""
+
+    MODEL = "model"
+    TOOL = "tool"
+    APPROVAL = "approval"
+
+
+class PendingCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A step whose outcome is not in the log yet.
+
+    `started_offset` is where the log has the first `ToolStarted` of the call, for a tool that is not idempotent.
+    """
+
+    kind: CallKind
+    call_id: str
+    step: int
+    since: datetime
+    tool_use_id: str = ""
+    tool: str = ""
+    input: dict[str, Any] = {}
+    started_offset: int | None = None
+
+
+class Turn(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The turn that runs."""
+
+    number: int
+    turn_id: str
+    message_id: str
+    agent: str
+    deadline: datetime
+    traceparent: str | None = None
+    steps: int = 0
+    model_calls: int = 0
+    tool_calls: int = 0
+    usage: Usage = Usage()
+    cost_micros: int = 0
+    pending: tuple[PendingCall, ...] = ()
+
+    def pending_call(self, call_id: str) -> PendingCall | None:
+        return next((call for call in self.pending if call.call_id == call_id), None)
+
+
+class Head(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What of a session is rewritten at each event; its size does not grow with the conversation.
+
+    `log_offset` is the last event of the session log that the state reflects; `entries` counts the transcript.
+    """
+
+    session_id: str
+    log_offset: int
+    updated_at: datetime
+    agent: str | None = None
+    turns: int = 0
+    seq: int = 0
+    entries: int = 0
+    transcript_bytes: int = 0
+    turn: Turn | None = None
+    queue: tuple[MessageAccepted, ...] = ()
+    ended_at: datetime | None = None
+    quarantined: str | None = None
+    usage: Usage = Usage()
+    cost_micros: int = 0
+
+
+class UserEntry(Struct, frozen=True, kw_only=True, tag="user"):
+    turn: int
+    message_id: str
+    content: tuple[UserBlock, ...]
+
+
+class AssistantEntry(Struct, frozen=True, kw_only=True, tag="assistant"):
+    turn: int
+    content: tuple[AssistantBlock, ...]
+
+    def tool_uses(self) -> tuple[ToolUseBlock, ...]:
+        return tuple(block for block in self.content if isinstance(block, ToolUseBlock))
+
+
+class ToolResultEntry(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="tool_result"):
+    turn: int
+    tool_use_id: str
+    content: str
+    is_error: bool = False
+
+
+class EndEntry(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="end"):
+    """The end of a turn. `in_prompt` is false where the model must not see the turn again: it would fail again.
+
+    `note` tells the model why the turn has no answer.
+    """
+
+    turn: int
+    message_id: str
+    in_prompt: bool = True
+    note: str = ""
+
+
+class AnsweredEntry(Struct, frozen=True, kw_only=True, tag="answered"):
+    """What remains of an ended session: the messages that were answered, so that none is answered again."""
+
+    message_ids: tuple[str, ...]
+
+
+Entry = UserEntry | AssistantEntry | ToolResultEntry | EndEntry | AnsweredEntry
+
+
+class Session(Struct, frozen=True):
+    """A session as the core sees it: `len(transcript) == head.entries`."""
+
+    head: Head
+    transcript: tuple[Entry, ...] = ()
+
+    def knows(self, message_id: str) -> bool:
+        """Whether the message was accepted before: answered, being answered, or queued."""
+        if any(message.message_id == message_id for message in self.head.queue):
+            return True
+        return message_id in self.message_ids()
+
+    def message_ids(self) -> tuple[str, ...]:
+        """The messages of all turns, begun or ended, oldest first; one may appear twice."""
+        ids: list[str] = []
+        for entry in self.transcript:
+            match entry:
+                case UserEntry() | EndEntry():
+                    ids.append(entry.message_id)
+                case AnsweredEntry():
+                    ids.extend(entry.message_ids)
+                case AssistantEntry() | ToolResultEntry():
+                    pass
+        return tuple(ids)
+
+    def unpaired_tool_uses(self) -> tuple[str, ...]:
+        """The ids of the last round's tool calls that have no result yet, in the order of the calls."""
+        answered: set[str] = set()
+        for entry in reversed(self.transcript):
+            if isinstance(entry, ToolResultEntry):
+                answered.add(entry.tool_use_id)
+            elif isinstance(entry, AssistantEntry):
+                return tuple(use.id for use in entry.tool_uses() if use.id not in answered)
+            else:
+                return ()
+        return ()
+
+
+OUT_OF_PROMPT = frozenset(
+    {
+        FailureCode.BAD_REQUEST,
+        FailureCode.REQUEST_TOO_LARGE,
+        FailureCode.REFUSAL,
+        FailureCode.CONTEXT_WINDOW_EXCEEDED,
+        FailureCode.LIMIT_TRANSCRIPT,
+        FailureCode.UNEXPECTED_STOP_REASON,
+    }
+)
+"""Failures that the turn's own content caused: with it in the prompt, every later turn would fail as well."""
