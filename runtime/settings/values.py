@@ -1,0 +1,170 @@
+"""All settings of every process: one frozen object, built once at the start and handed down.
+
+`Settings()` is the defaults and reads nothing; `load_settings` reads the file, the environment and the options.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FilePath,
+    HttpUrl,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENV_PREFIX = "HEADRACE_"
+MAX_TOPIC_PREFIX_CHARACTERS = 100
+"""Kafka's topic names end at 249 characters, and file names on the broker at 255."""
+
+_NAME = r"^[a-zA-Z0-9._-]*$"
+_BROKER = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+):(\d{1,5})$")
+_PORT_MAX = 65_535
+
+
+def user_data_dir() -> Path:
+    """`$XDG_DATA_HOME/headrace`, or `~/.local/share/headrace` where that is not set."""
+    root = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(root).expanduser() / "headrace"
+
+
+def _split_commas(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part for part in (part.strip() for part in value.split(",")) if part)
+    return value
+
+
+class Security(BaseModel):
+    """Towards the brokers: TLS, client certificate, SASL."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    tls: bool = False
+    ca_file: FilePath | None = None
+    """Certificate authorities (PEM) instead of the system's."""
+    cert_file: FilePath | None = None
+    key_file: FilePath | None = None
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if not self.tls and (self.ca_file or self.cert_file or self.key_file):
+            raise ValueError("expected `tls = true` where a certificate or key file is given: set security.tls")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("expected cert_file and key_file together: set the other one, or neither")
+        credentials = (self.sasl_mechanism, self.sasl_username, self.sasl_password)
+        if any(credentials) and not all(credentials):
+            raise ValueError("expected sasl_mechanism, sasl_username and sasl_password together: set all, or none")
+        return self
+
+
+class ModelSettings(BaseModel):
+    """How the model is called."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    in_flight: Annotated[int, Field(ge=1, le=100_000)] = 5_000
+    """Calls at the same time in one worker; the next ones wait on the topic. About 10 KB of memory each."""
+    attempts: Annotated[int, Field(ge=1, le=100)] = 8
+    """Attempts per call, the first included: with backoff, a provider's outage of some minutes is survived."""
+    total_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
+    """For one call with all its attempts: ten minutes, the SDK's own limit for one."""
+
+
+class Settings(BaseSettings):
+    """Every setting with its default. Times and sizes have their unit in the name, or in the line below."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        env_ignore_empty=True,
+    )
+
+    brokers: str = "127.0.0.1:9092"
+    """`host:port`, more of them with commas between."""
+    security: Security = Security()
+    topic_prefix: Annotated[str, Field(pattern=_NAME, max_length=MAX_TOPIC_PREFIX_CHARACTERS)] = ""
+    partitions: Annotated[int, Field(ge=1, le=1_000)] = 8
+    """Of every topic of the pipeline; the most workers that can share the work. Cannot be changed later."""
+    replication: Annotated[int, Field(ge=1, le=9)] = 1
+
+    data_dir: Path = Field(default_factory=user_data_dir)
+    app_id: Annotated[str, Field(pattern=_NAME, min_length=1, max_length=100)] = "headrace"
+    """The consumer group of the workers."""
+    name: Annotated[str, Field(pattern=_NAME, min_length=1, max_length=100)] | None = None
+    """This worker's own name: a named one that comes back gets its partitions at once (static membership)."""
+    store: Literal["rocksdb", "memory"] = "rocksdb"
+
+    agents: Path | None = None
+    """A TOML file of agents or a directory of them; the shipped ones where none is given."""
+    default_agent: str | None = None
+    """Who answers a message that names no agent; by default the first of `agents`."""
+    tools: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)] = ()
+    """Modules or .py files with `@tool` functions; commas between them in the environment."""
+    prices: FilePath | None = None
+    """A TOML file of prices that override the shipped ones."""
+
+    model: ModelSettings = ModelSettings()
+    tool_calls_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    session_cache: Annotated[int, Field(ge=1, le=10_000_000)] = 20_000
+    """Sessions that one worker holds in memory; the others are read from its tables."""
+    session_retention_hours: Annotated[float, Field(gt=0, le=87_600)] = 720.0
+    """A session that was idle for so long is forgotten."""
+    drain_timeout_s: Annotated[float, Field(ge=0, le=3_600)] = 30.0
+    """How long a worker that was told to stop lets running calls finish."""
+
+    log_format: Literal["auto", "console", "json"] = "auto"
+    """`auto`: console where a person looks, JSON where a program reads."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    # The aliases keep the prefix away: these are the SDK's own variables.
+    anthropic_api_key: SecretStr | None = Field(default=None, validation_alias="anthropic_api_key")
+    anthropic_base_url: HttpUrl | None = Field(default=None, validation_alias="anthropic_base_url")
+
+    @field_validator("brokers")
+    @classmethod
+    def _brokers_have_ports(cls, value: str) -> str:
+        brokers = [part.strip() for part in value.split(",")]
+        for broker in brokers:
+            match = _BROKER.match(broker)
+            if match is None or not 0 < int(match[2]) <= _PORT_MAX:
+                raise ValueError("expected host:port, with commas between several")
+        return ",".join(brokers)
+
+    @field_validator("agents")
+    @classmethod
+    def _agents_exist(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.exists():
+            raise ValueError("expected a TOML file or a directory that exists")
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _data_dir_is_absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what the caller gives: whoever reads the environment says so by calling `load_settings`."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
