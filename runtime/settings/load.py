@@ -19,6 +19,8 @@ from pydantic_settings import SettingsError as EnvSourceError
 from runtime.settings.values import ENV_PREFIX, Settings
 
 CONFIG_VARIABLE = ENV_PREFIX + "CONFIG"
+TESTS_PREFIX = ENV_PREFIX + "TEST_"
+"""Variables for the test suite: a command that a test starts inherits them."""
 DEFAULT_FILE = Path("headrace.toml")
 MAX_SHOWN_CHARACTERS = 100
 
@@ -105,7 +107,8 @@ def _relative_to(folder: Path, values: Values) -> Values:
 
 def _read_environment() -> Values:
     known = {_variable(location) for location in _locations()} | {CONFIG_VARIABLE}
-    unknown = sorted(name for name in os.environ if name.upper().startswith(ENV_PREFIX) and name.upper() not in known)
+    ours = [name for name in os.environ if name.upper().startswith(ENV_PREFIX)]
+    unknown = sorted(name for name in ours if name.upper() not in known and not name.startswith(TESTS_PREFIX))
     if unknown:
         candidates = [*known, *_SDK_VARIABLES]
         raise SettingsError(
