@@ -6,11 +6,13 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import msgspec
 
@@ -21,6 +23,7 @@ LOCK_PATH = Path(__file__).with_name("kafka_lock.toml")
 PARALLEL_DOWNLOADS = 4
 DOWNLOAD_TIMEOUT_S = 30
 PROGRESS_STEP_MB = 5
+LOCK_POLL_INTERVAL_S = 0.5
 
 Progress = Callable[[str], None]
 
@@ -95,7 +98,7 @@ def kafka_artifacts(cache_dir: Path | None = None, progress: Progress | None = N
     """Find or fetch what the broker needs; blocks for seconds at the first time.
 
     Raises `KafkaUnavailableError` when something is missing and cannot be fetched, `JarMismatchError` when the cached
-    jars are not those of the lock file.
+    jars are not those of the lock file. `progress` is called in this thread; an OSError that it raises ends the fetch.
     """
     java_home = _java_home()
     lock = load_lock()
@@ -135,12 +138,18 @@ def _java_home() -> Path:
 def _locked(kafka_dir: Path, progress: Progress) -> Iterator[None]:
     kafka_dir.mkdir(parents=True, exist_ok=True)
     with (kafka_dir / "fetch.lock").open("a") as lock_file:
-        try:
-            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        while not _try_lock(lock_file):
             progress("waiting for another process that is fetching Kafka")
-            fcntl.flock(lock_file, fcntl.LOCK_EX)
+            time.sleep(LOCK_POLL_INTERVAL_S)
         yield
+
+
+def _try_lock(lock_file: TextIO) -> bool:
+    try:
+        fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _fetch(lock: KafkaLock, kafka_dir: Path, progress: Progress) -> None:

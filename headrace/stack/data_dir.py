@@ -22,6 +22,11 @@ class DataDirLock:
         self.data_dir = data_dir
         self._fd: int | None = None
 
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the directory."""
+        return self._fd is not None
+
     def acquire(self) -> None:
         """Take the lock, creating the directory; raises `DataDirInUseError` naming the process that holds it."""
         assert self._fd is None, "already acquired"

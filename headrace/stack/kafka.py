@@ -5,6 +5,7 @@ import base64
 import shutil
 import signal
 import ssl
+import threading
 import time
 import uuid
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Self
 import msgspec
 
 from headrace.stack.artifacts import KafkaArtifacts, Progress, kafka_artifacts
+from headrace.stack.data_dir import DataDirLock
 from headrace.stack.errors import KafkaStartError
 from headrace.stack.kafka_config import Ports, SecureListener, log4j_properties, server_properties
 from headrace.stack.ports import LOOPBACK, free_port, is_free
@@ -69,8 +71,8 @@ class EmbeddedKafka:
     """One broker on `data_dir/kafka`; an async context manager, or `start` and `stop`.
 
     `port` fixes the port of the plain listener; otherwise it is chosen at the first start and kept as long as it is
-    free. The owner of the data directory holds its lock (`DataDirLock`): Kafka's own lock only turns a mistake into a
-    failed start.
+    free. From `start` to `stop` it holds a lock on its folder, also after `kill`: a second broker on the same data is
+    refused at once.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class EmbeddedKafka:
     ) -> None:
         # Java resolves relative paths against the directory that it was started in.
         self.home = (data_dir / "kafka").absolute()
+        self._lock = DataDirLock(self.home)
         self._fixed_port = port
         self._secure = secure
         self._cache_dir = cache_dir
@@ -127,27 +130,33 @@ class EmbeddedKafka:
     async def start(self) -> None:
         """Fetch what is missing, format a new directory, start, and return when the broker answers.
 
-        Raises the errors of `kafka_artifacts`, and `KafkaStartError` with the end of the broker's log.
+        Raises `DataDirInUseError`, the errors of `kafka_artifacts`, and `KafkaStartError` with the end of the broker's
+        log.
         """
         assert self._process is None or not self._process.running, "already running"
+        if not self._lock.held:
+            self._lock.acquire()
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop(deadline_s=0)
+            raise
+
+    async def _start(self) -> None:
         artifacts = await self._artifacts()
-        self.home.mkdir(parents=True, exist_ok=True)
         self._identity = self._load_identity()
         await self._write_config(artifacts)
         if not (self.home / "data").exists():
             await self._format(artifacts)
         self._process = self._java("kafka", artifacts, "kafka.Kafka", self.home / "server.properties")
         await self._process.start()
-        try:
-            await self._wait_until_ready(self._process)
-        except BaseException:
-            await self._process.stop(deadline_s=0)
-            raise
+        await self._wait_until_ready(self._process)
 
     async def stop(self, deadline_s: float = STOP_DEADLINE_S) -> None:
         """SIGTERM, SIGKILL after the deadline; does nothing when it does not run."""
         if self._process is not None:
             await self._process.stop(deadline_s)
+        self._lock.release()
 
     async def kill(self) -> None:
         """SIGKILL, and wait until it is gone: what a crash leaves behind is left behind."""
@@ -171,11 +180,19 @@ class EmbeddedKafka:
     async def _artifacts(self) -> KafkaArtifacts:
         loop, progress = asyncio.get_running_loop(), self._progress
 
+        cancelled = threading.Event()
+
         def report(message: str) -> None:
+            if cancelled.is_set():
+                raise InterruptedError("the start was cancelled")
             if progress is not None:
                 loop.call_soon_threadsafe(progress, message)
 
-        return await asyncio.to_thread(kafka_artifacts, self._cache_dir, report)
+        try:
+            return await asyncio.to_thread(kafka_artifacts, self._cache_dir, report)
+        finally:
+            # A thread cannot be cancelled: it sees this at its next report, before the fetch is complete.
+            cancelled.set()
 
     def _load_identity(self) -> _Identity:
         path = self.home / "broker.json"

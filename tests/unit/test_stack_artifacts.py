@@ -1,6 +1,8 @@
 """The jars that run are the jars of the lock file, or nothing runs."""
 
 import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,46 @@ def test_without_network_the_error_says_what_is_missing_and_what_to_do(
     with pytest.raises(KafkaUnavailableError, match=r"Apache Kafka 1\.0 .*no route to host.*--brokers HOST:PORT"):
         ensure_jars(LOCK, tmp_path, ignore)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fetch.lock"]
+
+
+def test_two_starts_at_once_fetch_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second waits, says so, and uses what the first one fetched."""
+    monkeypatch.setattr(artifacts, "LOCK_POLL_INTERVAL_S", 0)
+    second_waits = threading.Event()
+    downloads: list[str] = []
+
+    def download(jar: Jar, staging: Path) -> None:
+        assert second_waits.wait(10)
+        downloads.append(jar.file_name)
+        (staging / "jars" / jar.file_name).write_bytes(CONTENT[jar.file_name])
+
+    monkeypatch.setattr(artifacts, "_download", download)
+
+    def progress(message: str) -> None:
+        if message.startswith("waiting for another process"):
+            second_waits.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        starts = [pool.submit(ensure_jars, LOCK, tmp_path, progress) for _ in range(2)]
+        assert [start.result() for start in starts] == [tmp_path / "jars"] * 2
+    assert sorted(downloads) == sorted(CONTENT)
+
+
+def test_a_fetch_that_is_cancelled_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The person's Ctrl-C arrives through the progress report."""
+    monkeypatch.setattr(artifacts, "PROGRESS_STEP_MB", 0)
+
+    def download(jar: Jar, staging: Path) -> None:
+        (staging / "jars" / jar.file_name).write_bytes(CONTENT[jar.file_name])
+
+    def cancel(message: str) -> None:
+        if not message.startswith("fetching"):
+            raise InterruptedError("the start was cancelled")
+
+    monkeypatch.setattr(artifacts, "_download", download)
+    with pytest.raises(KafkaUnavailableError, match="the start was cancelled"):
+        ensure_jars(LOCK, tmp_path, cancel)
+    assert [path.name for path in tmp_path.iterdir()] == ["fetch.lock"]
 
 
 def test_a_download_with_other_bytes_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
