@@ -19,7 +19,7 @@ from headrace.simulated_model.requests import MessagesRequest, RequestRefusedErr
 from headrace.simulated_model.sending import Pace, send_broken, send_paced
 from headrace.simulated_model.stream import Outgoing, broken_parts, error_body
 from headrace.simulated_model.transcript import Turn, check_transcript, read_turn
-from headrace.simulated_model.usage import PromptCache, count_tokens
+from headrace.simulated_model.usage import InputUsage, PromptCache, count_tokens
 
 BODY_MAX_BYTES = 32 * 1024 * 1024
 """The real API's limit for a request to the Messages API."""
@@ -103,7 +103,7 @@ class SimulatedModel:
         if fault is not None and fault.kind in HTTP_FAULTS:
             return self._failed(fault, call.request_id)
         reply = plan_reply(request, turn, orders, reply_id)
-        outgoing = Outgoing(reply, reply_id, request.model, self._cache.use(request, time.monotonic()))
+        outgoing = Outgoing(reply, reply_id, request.model, self._input_usage(call, request))
         self._rate_limits.spend(outgoing.usage.total, outgoing.output_tokens)
         if fault is not None:
             return await self._broken(call, request, outgoing, fault)
@@ -120,6 +120,11 @@ class SimulatedModel:
             response = self._response(b"".join(outgoing.events()), EVENT_STREAM, call.request_id)
         call.outcome = "completed"
         return response
+
+    def _input_usage(self, call: _Call, request: MessagesRequest) -> InputUsage:
+        if b'"cache_control"' in call.body:
+            return self._cache.use(request, time.monotonic())
+        return InputUsage(uncached=count_tokens(request), written=0, read=0)
 
     def _fault(self, call: _Call, turn: Turn, orders: Directives) -> Fault | None:
         """Return the fault for this attempt: one that the text orders, or else one that a control rule sets."""

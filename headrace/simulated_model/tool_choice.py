@@ -89,6 +89,7 @@ ZONES_BY_CITY = {
     "warsaw": "Europe/Warsaw",
     "zurich": "Europe/Zurich",
 }
+PLACE_PROPERTIES = frozenset({"location", "city", "place"})
 CITY = re.compile(rf"\b(?:{'|'.join(ZONES_BY_CITY)})\b", re.IGNORECASE)
 
 
@@ -104,7 +105,7 @@ def choose_tools(tools: tuple[Tool, ...], text: str) -> list[ToolOrder]:
     if not orders:
         unknown = [tool for tool in tools if tool.name not in KNOWN_TOOLS]
         if unknown:
-            best = max(unknown, key=lambda tool: _overlap(tool.name, text))
+            best = max(unknown, key=lambda tool: _overlap(tool.name, text)) if len(unknown) > 1 else unknown[0]
             orders = [ToolOrder(best.name, input_for(best, text))]
     return orders[:PARALLEL_CALLS_MAX]
 
@@ -116,15 +117,11 @@ def input_for(tool: Tool | None, text: str) -> dict[str, Any]:
     known = next(iter(KNOWN_TOOLS[tool.name](text)), None) if tool.name in KNOWN_TOOLS else None
     if known is None:
         known = DEFAULT_INPUTS.get(tool.name, {})
-    city = CITY.search(text)
-    if city:
-        known = {**dict.fromkeys(("location", "city", "place"), city[0].title()), **known}
-    return input_from_schema(tool.input_schema, text, _required_of(tool, known))
-
-
-def _required_of(tool: Tool, known: dict[str, Any]) -> dict[str, Any]:
     properties = (tool.input_schema or {}).get("properties") or {}
-    return {name: value for name, value in known.items() if name in properties}
+    places = PLACE_PROPERTIES.intersection(properties)
+    if places and (city := CITY.search(text)):
+        known = {**dict.fromkeys(sorted(places), city[0].title()), **known}
+    return input_from_schema(tool.input_schema, text, known)
 
 
 def _shaped(tool: Tool, values: dict[str, Any], text: str) -> dict[str, Any]:

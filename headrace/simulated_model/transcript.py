@@ -37,29 +37,34 @@ def check_transcript(messages: list[Message]) -> None:
     seen: set[str] = set()
     last = len(messages) - 1
     for index, message in enumerate(messages):
-        if isinstance(message.content, str):
-            blocks: list[Block] = []
-            if not message.content.strip():
+        content = message.content
+        if isinstance(content, str):
+            if not content or content.isspace():
                 raise RequestRefusedError(f"messages.{index}: all messages must have non-empty content")
-        else:
-            blocks = message.content
-            if not blocks and not (index == last and message.role == "assistant"):
-                raise RequestRefusedError(f"messages.{index}: all messages must have non-empty content")
-            _check_blocks(blocks, BLOCK_TYPES_BY_ROLE[message.role], f"messages.{index}")
-        _check_results(blocks, waiting, index)
-        waiting = []
-        if message.role == "assistant":
-            waiting = _tool_uses(blocks, seen, f"messages.{index}")
+            if waiting:
+                _refuse_unpaired(index - 1, waiting)
+            continue
+        if not content and not (index == last and message.role == "assistant"):
+            raise RequestRefusedError(f"messages.{index}: all messages must have non-empty content")
+        types = _checked_types(content, BLOCK_TYPES_BY_ROLE[message.role], index)
+        if waiting or "tool_result" in types:
+            _check_results(content, waiting, index)
+        waiting = _tool_uses(content, seen, index) if "tool_use" in types else []
     if waiting:
         _refuse_unpaired(last, waiting)
 
 
-def _check_blocks(blocks: list[Block], allowed: set[str], path: str) -> None:
+def _checked_types(blocks: list[Block], allowed: set[str], index: int) -> set[str]:
+    types: set[str] = set()
     for position, block in enumerate(blocks):
-        if block.type not in allowed:
-            raise RequestRefusedError(f"{path}.content.{position}: a block of type '{block.type}' cannot be here")
-        if block.type == "text" and (block.text is None or not block.text.strip()):
-            raise RequestRefusedError(f"{path}.content.{position}.text: text content blocks must be non-empty")
+        types.add(block.type)
+        if block.type == "text" and (not block.text or block.text.isspace()):
+            path = f"messages.{index}.content.{position}"
+            raise RequestRefusedError(f"{path}.text: text content blocks must be non-empty")
+    if not types <= allowed:
+        wrong = ", ".join(sorted(types - allowed))
+        raise RequestRefusedError(f"messages.{index}.content: a block of type '{wrong}' cannot be here")
+    return types
 
 
 def _check_results(blocks: list[Block], waiting: list[str], index: int) -> None:
@@ -90,11 +95,12 @@ def _check_results(blocks: list[Block], waiting: list[str], index: int) -> None:
         _refuse_unpaired(index - 1, [tool_use_id for tool_use_id in waiting if tool_use_id not in answered])
 
 
-def _tool_uses(blocks: list[Block], seen: set[str], path: str) -> list[str]:
+def _tool_uses(blocks: list[Block], seen: set[str], index: int) -> list[str]:
     found: list[str] = []
     for position, block in enumerate(blocks):
         if block.type != "tool_use":
             continue
+        path = f"messages.{index}"
         if not block.id or not block.name or not bytes(block.input).startswith(b"{"):
             raise RequestRefusedError(f"{path}.content.{position}: a tool_use needs id, name and an object as input")
         if block.id in seen:

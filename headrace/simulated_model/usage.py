@@ -15,6 +15,10 @@ LOOKBACK_BLOCKS = 20
 TTL_S = {"5m": 300.0, "1h": 3600.0}
 CACHED_PREFIXES_MAX = 100_000
 
+Segment = tuple[int, int, float]
+"""One unit of the prompt that can carry a mark (all tools together, or one block): identity, characters, seconds to
+live or 0 without a mark."""
+
 
 class InputUsage(msgspec.Struct, frozen=True):
     """Input tokens; the three parts add up to the whole prompt."""
@@ -26,14 +30,6 @@ class InputUsage(msgspec.Struct, frozen=True):
     @property
     def total(self) -> int:
         return self.uncached + self.written + self.read
-
-
-class _Segment(msgspec.Struct):
-    """One unit of the prompt that can carry a mark: all tools together, or one block."""
-
-    identity: int
-    characters: int
-    ttl_s: float
 
 
 def tokens_in(characters: int) -> int:
@@ -59,18 +55,18 @@ class PromptCache:
 
     def use(self, prompt: Prompt, now_s: float) -> InputUsage:
         """Account for one request at the monotonic time `now_s`, and remember its marked prefixes."""
-        total = count_tokens(prompt)
         keys: list[int] = []
         ends: list[int] = []
         marks: list[tuple[int, float]] = []
         key, characters = hash(prompt.model), 0
-        for position, segment in enumerate(_segments(prompt)):
-            key = hash((key, segment.identity))
-            characters += segment.characters
+        for identity, size, ttl_s in _segments(prompt):
+            key = hash((key, identity))
+            characters += size
+            if ttl_s:
+                marks.append((len(keys), ttl_s))
             keys.append(key)
             ends.append(characters)
-            if segment.ttl_s:
-                marks.append((position, segment.ttl_s))
+        total = tokens_in(characters)
         if prompt.cache_control and keys:
             marks.append((len(keys) - 1, TTL_S[prompt.cache_control.ttl]))
         if not marks:
@@ -98,10 +94,10 @@ class PromptCache:
             self._expires_at[key] = now_s + ttl_s
 
 
-def _segments(prompt: Prompt) -> Iterator[_Segment]:
+def _segments(prompt: Prompt) -> Iterator[Segment]:
     if prompt.tools:
         raw = bytes(prompt.tools)
-        yield _Segment(hash(raw), len(raw), TTL_S["5m"] if b'"cache_control"' in raw else 0.0)
+        yield hash(raw), len(raw), TTL_S["5m"] if b'"cache_control"' in raw else 0.0
     if isinstance(prompt.system, str):
         yield _text_segment("system", prompt.system)
     elif prompt.system:
@@ -115,15 +111,15 @@ def _segments(prompt: Prompt) -> Iterator[_Segment]:
                 yield _block_segment(message.role, block)
 
 
-def _text_segment(role: str, text: str) -> _Segment:
-    return _Segment(hash((role, "text", text)), len(text), 0.0)
+def _text_segment(role: str, text: str) -> Segment:
+    return hash((role, "text", text)), len(text), 0.0
 
 
-def _block_segment(role: str, block: Block) -> _Segment:
+def _block_segment(role: str, block: Block) -> Segment:
     """A block without its mark, so that a prefix is found again after the mark has moved on."""
     ttl_s = TTL_S[block.cache_control.ttl] if block.cache_control else 0.0
     if block.type == "text":
-        return _Segment(hash((role, "text", block.text)), len(block.text or ""), ttl_s)
+        return hash((role, "text", block.text)), len(block.text or ""), ttl_s
     identity = hash(
         (
             role,
@@ -139,7 +135,7 @@ def _block_segment(role: str, block: Block) -> _Segment:
             block.data,
         )
     )
-    return _Segment(identity, _characters([block]), ttl_s)
+    return identity, _characters([block]), ttl_s
 
 
 def _characters(blocks: list[Block]) -> int:
