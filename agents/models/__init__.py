@@ -1,0 +1,1 @@
+"""Model clients: the I/O behind the effect `CallModel`. One port (`port.py`), one client per provider."""
