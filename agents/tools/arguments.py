@@ -44,7 +44,7 @@ def _names_problems(parameters: Parameters, input: Mapping[str, Any]) -> list[st
     ]
     for name in input:
         if name not in properties:
-            close = get_close_matches(name, properties, n=1)
+            close = get_close_matches(name[:100], properties, n=1)
             hint = f" (did you mean `{close[0]}`?)" if close else ""
             known = ", ".join(f"`{known}`" for known in properties) or "no arguments"
             problems.append(f"`{name[:MAX_SHOWN_CHARS]}` is not an argument{hint}, expected {known}")

@@ -7,6 +7,7 @@ Whole numbers are exact, of any size up to a limit. All else is decimal with 28 
 import ast
 import math
 import re
+import sys
 from collections.abc import Callable
 from decimal import (
     ROUND_CEILING,
@@ -106,15 +107,30 @@ def _evaluate(node: ast.expr, source: str, depth: int) -> Number:
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
             value = _evaluate(operand, source, depth + 1)
             return -value if isinstance(sign, ast.USub) else value
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-            return _OPERATORS[type(op)](_evaluate(left, source, depth + 1), _evaluate(right, source, depth + 1))
+        case ast.BinOp():
+            return _evaluate_chain(node, source, depth)
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
             function, fewest, most = _FUNCTIONS[name]
             if not fewest <= len(args) <= most:
-                counts = str(fewest) if fewest == most else f"{fewest} or more" if most > 2 else f"{fewest} or {most}"  # noqa: PLR2004 - min and max alone take any number
+                counts = str(fewest) if fewest == most else f"{fewest} to {most}"
                 raise ToolError(f"expected {counts} argument(s) of `{name}`, got {len(args)}")
             return function(*(_evaluate(arg, source, depth + 1) for arg in args))
     raise _refusal(node, source)
+
+
+def _evaluate_chain(node: ast.BinOp, source: str, depth: int) -> Number:
+    """A sum of many terms is a tree as deep as it is long, always to the left: walked without recursion."""
+    chain: list[ast.BinOp] = []
+    first: ast.expr = node
+    while isinstance(first, ast.BinOp):
+        if type(first.op) not in _OPERATORS:
+            raise _refusal(first, source)
+        chain.append(first)
+        first = first.left
+    value = _evaluate(first, source, depth + 1)
+    for link in reversed(chain):
+        value = _OPERATORS[type(link.op)](value, _evaluate(link.right, source, depth + 1))
+    return value
 
 
 def _refusal(node: ast.expr, source: str) -> ToolError:
@@ -124,8 +140,10 @@ def _refusal(node: ast.expr, source: str) -> ToolError:
             hint = "write powers with `**`"
         case ast.Tuple():
             hint = "write numbers without thousands separators, one expression per call"
+        case ast.Call(func=ast.Name(id=name)) if name in _FUNCTIONS:
+            hint = f"give the arguments of `{name}` by position"
         case ast.Call(func=ast.Name(id=name)):
-            hint = f"there is no function `{name}` of plain arguments; there are {', '.join(_FUNCTIONS)}"
+            hint = f"there is no function `{name}`; there are {', '.join(_FUNCTIONS)}"
         case ast.Name():
             hint = f"there are no variables; the constants are {', '.join(_CONSTANTS)}"
         case _:
@@ -258,17 +276,25 @@ def _logarithm(value: Number, base: Number | None = None) -> Number:
 
 
 def _binary(function: Callable[..., float]) -> Callable[..., Number]:
-    return lambda *args: Decimal(repr(function(*(float(arg) for arg in args))))
+    """`function` in binary floating point; a result within the rounding error of its arguments, as of sin(pi), is 0."""
+
+    def call(*args: Number) -> Number:
+        floats = [float(arg) for arg in args]
+        result = function(*floats)
+        return Decimal(repr(result)) if abs(result) > max(map(abs, floats)) * sys.float_info.epsilon else 0
+
+    return call
 
 
-_ANY_NUMBER = MAX_EXPRESSION_CHARS
+_MANY = 500
+"""No expression is long enough for more arguments."""
 _FUNCTIONS: dict[str, tuple[Callable[..., Number], int, int]] = {
     "abs": (lambda value: -value if value < 0 else value, 1, 1),
     "round": (_round, 1, 2),
     "floor": (lambda value: int(Decimal(value).to_integral_value(ROUND_FLOOR)), 1, 1),
     "ceil": (lambda value: int(Decimal(value).to_integral_value(ROUND_CEILING)), 1, 1),
-    "min": (min, 1, _ANY_NUMBER),
-    "max": (max, 1, _ANY_NUMBER),
+    "min": (min, 1, _MANY),
+    "max": (max, 1, _MANY),
     "sqrt": (_square_root, 1, 1),
     "exp": (lambda value: Decimal(value).exp(), 1, 1),
     "ln": (_logarithm, 1, 1),

@@ -80,7 +80,7 @@ def tool(
         function: what the tool runs.
         name: what the model calls it, where it is not the function's name.
         timeout_s: of one attempt, in seconds. The caller bounds all attempts together.
-        attempts: how often an idempotent tool is tried, where not 3; all but a `ToolError` that is not `retryable` is retried.
+        attempts: how often an idempotent tool is tried, where not 3; after any error but a final `ToolError`.
         idempotent: running it twice does no harm. Any other tool is run at most once, even if its outcome is lost.
         max_result_chars: a longer result is cut, with a marker that says so.
         on_close: called when the worker ends, to release what the tool holds.
@@ -113,12 +113,12 @@ def _declare(
     max_result_chars: int,
     on_close: Callable[[], None] | None,
 ) -> Tool:
-    _check_options(name, timeout_s, attempts, max_result_chars, idempotent=idempotent)
     if not inspect.iscoroutinefunction(function) or not inspect.isroutine(function):
         raise ToolDeclarationError(
             f"tool `{name}`: expected an `async def` function, got {function!r}: a function that blocks would stop "
             "every session of the worker. Make it async, and call blocking code through `await asyncio.to_thread(…)`"
         )
+    _check_options(name, timeout_s, attempts, max_result_chars, idempotent=idempotent)
     docstring = parse_docstring(function.__doc__ or "")
     if not docstring.description:
         raise ToolDeclarationError(
