@@ -19,7 +19,7 @@ class ModelOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Above this rate over all calls in flight, each stream leaves in fewer writes."""
 
     recorded_calls_max: int = 1_000_000
-    """Call ids and fingerprints kept for `GET /control/calls`: about 150 bytes each."""
+    """Entries kept for `GET /control/calls`, up to four for each call: about 80 bytes each."""
 
     def __post_init__(self) -> None:
         if self.latency_s < 0:

@@ -12,6 +12,12 @@ STALL_MAX_S = 3600.0
 """A stalled call ends when its caller goes away, or after this time."""
 
 
+class _OneWriteStart(web.StreamResponse):
+    """A stream whose headers leave together with its first bytes, as aiohttp does for a `web.Response`."""
+
+    _send_headers_immediately = False
+
+
 class Pace(msgspec.Struct, frozen=True):
     """How long a call takes, which part of that passes before the first token, and in how many writes it leaves."""
 
@@ -31,13 +37,15 @@ async def send_paced(
     writes = grouped(entries, pace.writes)
     first_at = loop.time() + pace.latency_s * pace.first_token_share
     interval_s = pace.latency_s * (1 - pace.first_token_share) / max(1, len(writes) - 1)
-    await asyncio.sleep(first_at - loop.time())
-    response = web.StreamResponse(headers=headers)
-    await response.prepare(request)
+    response = _OneWriteStart(headers=headers)
     for index, data in enumerate(writes):
         await asyncio.sleep(first_at + index * interval_s - loop.time())
-        await response.write(data)
-    await response.write_eof()
+        if index == 0:
+            await response.prepare(request)
+        if index == len(writes) - 1:
+            await response.write_eof(data)
+        else:
+            await response.write(data)
     return response
 
 

@@ -27,6 +27,9 @@ BODY_MAX_BYTES = 32 * 1024 * 1024
 TIMED_FAULTS_MAX = 100_000
 """Calls for which the attempts of a `[[fault:… times=N]]` are counted."""
 
+CALL_ID_MAX_CHARACTERS = 200
+"""Bounds the record of calls; ids of the form session/turn/step are much shorter."""
+
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 
@@ -61,7 +64,10 @@ class SimulatedModel:
         except web.HTTPRequestEntityTooLarge:
             return self._refused(_too_large(), self._next_request_id())
         fingerprint = blake2b(body, digest_size=8).hexdigest()
-        call = _Call(http, body, self._next_request_id(), fingerprint, http.headers.get("x-headrace-call-id"))
+        call_id = http.headers.get("x-headrace-call-id")
+        if call_id is not None:
+            call_id = call_id[:CALL_ID_MAX_CHARACTERS]
+        call = _Call(http, body, self._next_request_id(), fingerprint, call_id)
         seen = self.ledger.start(fingerprint, call.call_id)
         try:
             response = await self._answer(call, f"{fingerprint}{seen:04x}")
