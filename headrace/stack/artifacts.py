@@ -184,9 +184,9 @@ def _download_all(lock: KafkaLock, staging: Path, progress: Progress) -> None:
     except (OSError, RuntimeError) as error:
         # jgo raises RuntimeError for a jar that the repository does not have; all errors of requests are OSErrors.
         raise KafkaUnavailableError(
-            f"{name} is not in {staging.parent} and could not be fetched from Maven Central ({error}). "
+            f"{name} is not in {staging.parent} and could not be fetched from Maven Central. "
             "Connect to the internet once and start again, or copy that folder from a machine that has it, "
-            "or use a broker that is already there with --brokers HOST:PORT."
+            f"or use a broker that is already there with --brokers HOST:PORT. The reason: {error}"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -124,9 +124,9 @@ class ManagedProcess:
         except TimeoutError:
             self.signal(signal.SIGKILL)
             await self._supervisor
-        except asyncio.CancelledError:
+        finally:
+            # Also when this wait is cancelled: nobody comes back to look after the child.
             self.signal(signal.SIGKILL)
-            raise
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the child, if it lives."""
@@ -196,11 +196,16 @@ def bound_log(path: Path, max_bytes: int) -> None:
 
     The writer appends, so after the cut it goes on at the new end. What it writes between the copy and the cut is lost.
     """
-    if path.stat().st_size > max_bytes:
+    if not path.exists() or path.stat().st_size <= max_bytes:
+        return
+    try:
         with path.open("rb") as log:
             log.seek(-max_bytes, os.SEEK_END)
             _previous(path).write_bytes(log.read(max_bytes))
-        os.truncate(path, 0)
+    except OSError:
+        # On a full disk the copy gives way: the space is needed more than the old lines.
+        _previous(path).unlink(missing_ok=True)
+    os.truncate(path, 0)
 
 
 def log_tail(path: Path, lines: int) -> str:

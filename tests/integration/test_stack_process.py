@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.stack import process
 from headrace.stack.data_dir import DataDirLock
 from headrace.stack.errors import DataDirInUseError, ProcessGaveUpError
 from headrace.stack.process import Exit, ManagedProcess, RestartPolicy
@@ -33,9 +34,9 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def said(process: ManagedProcess, text: str) -> None:
+async def said(child: ManagedProcess, text: str) -> None:
     """Wait until the log of the process contains the text."""
-    await until(lambda: text in process.log_tail())
+    await until(lambda: text in child.log_tail())
 
 
 def is_alive(pid: int) -> bool:
@@ -121,6 +122,20 @@ async def test_stop_during_the_delay_before_a_restart_is_at_once(tmp_path: Path)
     assert not child.running
 
 
+async def test_the_log_of_a_noisy_child_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that never stops talking fills two files of limited size, not the disk; it is not disturbed."""
+    monkeypatch.setattr(process, "LOG_CHECK_INTERVAL_S", 0.05)
+    monkeypatch.setattr(process, "MAX_LOG_BYTES", 1000)
+    noise = "import time\nfor n in range(6000):\n    print('line', n, flush=True)\n    time.sleep(0.001)"
+    child = python(tmp_path, noise)
+    await child.start()
+    await until((tmp_path / "child.log.1").exists)
+    await until(lambda: 0 < child.log_path.stat().st_size < 1000)
+    assert child.running
+    assert (tmp_path / "child.log.1").stat().st_size <= 1000
+    await child.stop()
+
+
 async def test_ctrl_c_in_the_terminal_does_not_reach_the_children(tmp_path: Path) -> None:
     """The terminal signals the stack's process group; the children are not in it, so the stack ends them in order."""
     child = python(tmp_path, SLEEP)
@@ -132,6 +147,7 @@ async def test_ctrl_c_in_the_terminal_does_not_reach_the_children(tmp_path: Path
 
 PARENT = """
 import asyncio, sys, pathlib
+from headrace.stack import process
 from headrace.stack.data_dir import DataDirLock
 from headrace.stack.process import ManagedProcess
 async def main():

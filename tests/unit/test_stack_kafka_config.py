@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from headrace.stack.kafka import Credentials, new_cluster_id
+from headrace.stack.kafka import Credentials
 from headrace.stack.kafka_config import Ports, SecureListener, server_properties
+from headrace.stack.kafka_identity import new_cluster_id
 from headrace.stack.process import Exit, RestartPolicy, bound_log, log_tail
 
 PORTS = Ports(plain=1, controller=2, secure=3)
