@@ -27,7 +27,7 @@ WORLD_ERRORS = (anthropic.AnthropicError, *_NETWORK_ERRORS)
 
 
 class CredentialsMissingError(Exception):
-    """No API key was given and none was found. Set ANTHROPIC_API_KEY, or use the simulated model."""
+    """No API key was given and none was found: set ANTHROPIC_API_KEY, or use the simulated model."""
 
 
 class MessagesApi:
@@ -35,25 +35,7 @@ class MessagesApi:
 
     def __init__(self, api_key: str | None, base_url: str | None, policy: RetryPolicy) -> None:
         timeout = anthropic.Timeout(connect=policy.connect_s, pool=policy.connect_s, read=policy.stall_s, write=None)
-        self._client = anthropic.AsyncAnthropic(
-            api_key=api_key,
-            base_url=base_url,
-            timeout=timeout,
-            max_retries=0,
-            default_headers={"accept": "text/event-stream", "accept-encoding": "identity"},
-            open_telemetry={"propagation": False},
-            http_client=anthropic.DefaultAioHttpClient(
-                # 0 is aiohttp's word for no limit; with None the transport falls back to aiohttp's limit of 100.
-                limits=httpx2.Limits(
-                    max_connections=0,
-                    max_keepalive_connections=KEEPALIVE_CONNECTIONS,
-                    keepalive_expiry=KEEPALIVE_S,
-                ),
-                timeout=timeout,
-            ),
-        )
-        if not (self._client.api_key or self._client.auth_token or self._client.credentials):
-            raise CredentialsMissingError(CredentialsMissingError.__doc__)
+        self._client = _client(api_key, base_url, timeout)
         self.secrets = tuple(secret for secret in (self._client.api_key, self._client.auth_token) if secret)
         # An absolute URL saves the SDK from merging it with the base URL for each request, which parses it three times.
         self._url = f"{str(self._client.base_url).rstrip('/')}/v1/messages"
@@ -95,6 +77,32 @@ class MessagesApi:
                 return faults.stream_broken(f"the connection was lost ({_named(error)})")
             case _:
                 raise error
+
+
+def _client(api_key: str | None, base_url: str | None, timeout: anthropic.Timeout) -> anthropic.AsyncAnthropic:
+    try:
+        client = anthropic.AsyncAnthropic(
+            api_key=api_key,
+            base_url=base_url,
+            timeout=timeout,
+            max_retries=0,
+            default_headers={"accept": "text/event-stream", "accept-encoding": "identity"},
+            open_telemetry={"propagation": False},
+            http_client=anthropic.DefaultAioHttpClient(
+                # 0 is aiohttp's word for no limit; with None the transport falls back to aiohttp's limit of 100.
+                limits=httpx2.Limits(
+                    max_connections=0,
+                    max_keepalive_connections=KEEPALIVE_CONNECTIONS,
+                    keepalive_expiry=KEEPALIVE_S,
+                ),
+                timeout=timeout,
+            ),
+        )
+    except anthropic.CredentialsError as error:
+        raise CredentialsMissingError(f"{CredentialsMissingError.__doc__} {error}") from error
+    if not (client.api_key or client.auth_token or client.credentials):
+        raise CredentialsMissingError(CredentialsMissingError.__doc__)
+    return client
 
 
 def _of_status_error(error: anthropic.APIStatusError) -> Fault:
