@@ -182,9 +182,13 @@ def _call_model(draft: Draft) -> None:
             step=step,
             agent=turn.agent,
             log_offset=draft.offset,
-            deadline=turn.deadline,
+            timeout_ms=_time_left_ms(draft),
         )
     )
+
+
+def _time_left_ms(draft: Draft) -> int:
+    return max(1, (draft.turn.deadline - draft.at) // timedelta(milliseconds=1))
 
 
 def _breach(draft: Draft) -> Failure | None:
@@ -285,7 +289,7 @@ def _order_tool(draft: Draft, call: PendingCall) -> None:
             tool=call.tool,
             input=call.input,
             log_offset=draft.offset,
-            deadline=draft.turn.deadline,
+            timeout_ms=_time_left_ms(draft),
         )
     )
 

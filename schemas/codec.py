@@ -4,6 +4,7 @@ Decoding raises `msgspec.DecodeError` where the bytes are not JSON and its subcl
 are JSON of another shape; the message names the field. Unknown fields are ignored, so old readers read new records.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
@@ -18,9 +19,9 @@ from schemas.log import SessionEvent
 Headers = list[tuple[str, bytes]]
 
 encode = msgspec.json.Encoder().encode
-decode_session_event = msgspec.json.Decoder(SessionEvent).decode
-decode_agent_event = msgspec.json.Decoder(AgentEvent).decode
-decode_agent_delta = msgspec.json.Decoder(AgentDelta).decode
+decode_session_event: Callable[[bytes], SessionEvent] = msgspec.json.Decoder(SessionEvent).decode
+decode_agent_event: Callable[[bytes], AgentEvent] = msgspec.json.Decoder(AgentEvent).decode
+decode_agent_delta: Callable[[bytes], AgentDelta] = msgspec.json.Decoder(AgentDelta).decode
 decode_call_model = msgspec.json.Decoder(CallModel).decode
 decode_call_tool = msgspec.json.Decoder(CallTool).decode
 decode_dead_letter = msgspec.json.Decoder(DeadLetter).decode

@@ -1,10 +1,10 @@
 """Effects: what the core orders the shell to do.
 
 `log_offset` is the offset in the session log of the event that gave the order: whoever performs the effect first waits
-until the session's state reflects it.
+until the session's state reflects it. `timeout_ms` is what the turn's time limit leaves, from when the work begins: time
+during which no worker ran is not held against the call.
 """
 
-from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
@@ -21,7 +21,7 @@ class CallModel(Struct, frozen=True, kw_only=True, tag="call_model"):
     step: int
     agent: str
     log_offset: int
-    deadline: datetime
+    timeout_ms: int
 
 
 class CallTool(Struct, frozen=True, kw_only=True, tag="call_tool"):
@@ -35,7 +35,7 @@ class CallTool(Struct, frozen=True, kw_only=True, tag="call_tool"):
     tool: str
     input: dict[str, Any]
     log_offset: int
-    deadline: datetime
+    timeout_ms: int
 
 
 Effect = CallModel | CallTool

@@ -79,7 +79,7 @@ AgentEvent = TurnStarted | ToolCalled | ToolReturned | ApprovalRequested | TurnC
 TurnEnd = TurnCompleted | TurnFailed | TurnCancelled
 
 
-class DeltaReset(Struct, frozen=True, kw_only=True, tag="delta_reset"):
+class DeltaReset(Struct, frozen=True, tag="delta_reset"):
     """A new attempt of the step begins: what was shown of an earlier attempt is void."""
 
     session_id: SessionId
@@ -89,7 +89,7 @@ class DeltaReset(Struct, frozen=True, kw_only=True, tag="delta_reset"):
     seq: int
 
 
-class TextDelta(Struct, frozen=True, kw_only=True, tag="text_delta"):
+class TextDelta(Struct, frozen=True, tag="text_delta"):
     """A piece of the answer while the model writes it; `seq` counts the frames of one step's attempt from 0."""
 
     session_id: SessionId

@@ -19,6 +19,7 @@ class MessageAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     message_id: str
     content: tuple[UserBlock, ...]
     at: datetime
+    sent_at: datetime | None = None
     agent: str | None = None
     user_id: str | None = None
     tenant: str | None = None

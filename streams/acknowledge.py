@@ -1,0 +1,65 @@
+"""Acknowledgement in order: an offset is committed only when it, and all before it in its partition, are done.
+
+Faust may commit past a record that is in flight when records are acknowledged out of order, so they never are.
+"""
+
+import asyncio
+from collections import defaultdict, deque
+
+from streams.ports import Delivery, Fail
+
+
+class Ticket:
+    """One record that is being worked on."""
+
+    __slots__ = ("_line", "delivery", "is_done")
+
+    def __init__(self, delivery: Delivery, line: "deque[Ticket]") -> None:
+        self.delivery = delivery
+        self.is_done = False
+        self._line = line
+
+    def done(self) -> None:
+        """The work on the record is complete and durable."""
+        self.is_done = True
+        line = self._line
+        while line and line[0].is_done:
+            line.popleft().delivery.ack()
+
+
+class Acknowledger:
+    """The records that one processor has taken and not acknowledged yet, per partition, in order."""
+
+    def __init__(self) -> None:
+        self._lines: dict[tuple[str, int], deque[Ticket]] = defaultdict(deque)
+
+    def take(self, delivery: Delivery) -> Ticket:
+        line = self._lines[delivery.topic, delivery.partition]
+        ticket = Ticket(delivery, line)
+        line.append(ticket)
+        return ticket
+
+    def reset(self) -> None:
+        """Forget all: after a rebalance what was not acknowledged is delivered again."""
+        for line in self._lines.values():
+            line.clear()
+        self._lines.clear()
+
+    @property
+    def open_count(self) -> int:
+        return sum(len(line) for line in self._lines.values())
+
+
+def finish_when_durable(ticket: Ticket, durable: asyncio.Future[int], fail: Fail) -> None:
+    """The ticket is done when `durable` resolves; where it fails, the worker must stop."""
+
+    def finish(future: asyncio.Future[int]) -> None:
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            ticket.done()
+        else:
+            fail(error)
+
+    durable.add_done_callback(finish)

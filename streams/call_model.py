@@ -1,0 +1,150 @@
+"""call_model: performs `CallModel`, thousands at a time, and appends each outcome to the session log."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import structlog
+
+from agents.catalog import Catalog
+from agents.models.port import ModelClient, ModelCompletion, ModelFault, ModelOutcome
+from agents.prompt import build_prompt
+from agents.session import Session, Turn
+from agents.spec import AgentSpec
+from schemas.codec import cloud_event_headers, decode_call_model, encode
+from schemas.dead_letter import Cause
+from schemas.effects import CallModel
+from schemas.events import DeltaReset, TextDelta
+from schemas.failure import Failure, FailureCode
+from schemas.log import ModelCompleted, ModelFailed
+from schemas.topics import AGENT_DELTAS, SESSION_LOG
+from schemas.usage import Usage
+from streams.acknowledge import Acknowledger
+from streams.dead_letter import DeadLetters
+from streams.ports import Delivery, Shell
+from streams.running import RunningCalls
+from streams.sessions import Sessions
+
+log = structlog.get_logger(__name__)
+DefineTools = Callable[[AgentSpec], list[dict[str, Any]]]
+
+
+class CallModels:
+    """The processor. `define_tools` gives an agent's tools as the model is told of them."""
+
+    def __init__(
+        self,
+        shell: Shell,
+        dead_letters: DeadLetters,
+        sessions: Sessions,
+        running: RunningCalls,
+        catalog: Catalog,
+        model: ModelClient,
+        define_tools: DefineTools,
+    ) -> None:
+        self._shell = shell
+        self._dead_letters = dead_letters
+        self._sessions = sessions
+        self._running = running
+        self._catalog = catalog
+        self._model = model
+        self._define_tools = define_tools
+        self.acknowledger = Acknowledger()
+
+    async def take(self, delivery: Delivery) -> None:
+        ticket = self.acknowledger.take(delivery)
+        try:
+            order = decode_call_model(delivery.value or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            await self._dead_letters.bury_and_finish(
+                ticket,
+                processor="call_model",
+                cause=Cause.NOT_VALID,
+                error=f"expected an order to call a model: {error}",
+            )
+            return
+        await self._running.start(order.call_id, ticket, self._perform(order, delivery.partition))
+
+    async def _perform(self, order: CallModel, partition: int) -> None:
+        session = await self._sessions.at(partition, order.session_id, order.log_offset)
+        turn = session.head.turn if session else None
+        if session is None or turn is None or turn.pending_call(order.call_id) is None:
+            return  # The outcome is in the log already, or nobody waits for it.
+        started = self._shell.clock()
+        outcome = await self._call(order, session, turn)
+        now = self._shell.clock()
+        event = _event(order, outcome, now, (now - started) // timedelta(milliseconds=1))
+        headers = cloud_event_headers(
+            event,
+            id=order.call_id,
+            source="/headrace/call_model",
+            at=now,
+            subject=order.session_id,
+            traceparent=turn.traceparent,
+        )
+        await (await self._shell.append(SESSION_LOG, event, order.session_id, headers))
+
+    async def _call(self, order: CallModel, session: Session, turn: Turn) -> ModelOutcome:
+        spec = self._catalog.get(turn.agent)
+        if spec is None:
+            return _fault("unknown", FailureCode.UNKNOWN_AGENT, f"the agent `{turn.agent}` was removed")
+        try:
+            prompt = build_prompt(spec, self._define_tools(spec), session)
+            return await self._model.complete(
+                prompt,
+                call_id=order.call_id,
+                timeout_s=order.timeout_ms / 1000,
+                on_delta=lambda attempt, seq, text: self._publish_delta(order, attempt, seq, text),
+            )
+        except Exception as error:
+            log.exception("model_call_error", call_id=order.call_id)
+            what = f"{type(error).__name__} in the model call: tell the operator, the worker's log has the details"
+            return _fault(spec.model, FailureCode.INTERNAL_ERROR, what)
+
+    def _publish_delta(self, order: CallModel, attempt: int, seq: int, text: str | None) -> None:
+        place = (order.session_id, order.turn_id, order.step, attempt, seq)
+        frame = DeltaReset(*place) if text is None else TextDelta(*place, text)
+        headers = cloud_event_headers(
+            frame,
+            id=f"{order.call_id}/{attempt}/{seq}",
+            source="/headrace/call_model",
+            at=self._shell.clock(),
+            subject=order.session_id,
+        )
+        name = self._shell.topic_prefix + AGENT_DELTAS.name
+        self._shell.outbox.post(name, key=order.session_id.encode(), value=encode(frame), headers=headers)
+
+
+def _fault(model: str, code: FailureCode, message: str) -> ModelFault:
+    return ModelFault(
+        failure=Failure(code=code, message=message), model=model, attempts=0, usage=Usage(), cost_micros=0
+    )
+
+
+def _event(order: CallModel, outcome: ModelOutcome, at: datetime, duration_ms: int) -> ModelCompleted | ModelFailed:
+    if isinstance(outcome, ModelCompletion):
+        return ModelCompleted(
+            session_id=order.session_id,
+            call_id=order.call_id,
+            model=outcome.model,
+            content=outcome.content,
+            stop_reason=outcome.stop_reason,
+            usage=outcome.usage,
+            cost_micros=outcome.cost_micros,
+            at=at,
+            attempts=outcome.attempts,
+            duration_ms=duration_ms,
+            request_id=outcome.request_id,
+        )
+    return ModelFailed(
+        session_id=order.session_id,
+        call_id=order.call_id,
+        model=outcome.model,
+        failure=outcome.failure,
+        at=at,
+        usage=outcome.usage,
+        cost_micros=outcome.cost_micros,
+        attempts=outcome.attempts,
+        duration_ms=duration_ms,
+    )

@@ -1,0 +1,122 @@
+"""call_tool: performs `CallTool`, many at a time, and appends each outcome to the session log.
+
+A tool that is not idempotent is claimed in the log before it runs: only the writer of the first claim may run it. So it
+never runs twice; where the claim's writer died, the model is told that the outcome is unknown.
+"""
+
+from datetime import datetime, timedelta
+
+import msgspec
+import structlog
+
+from agents.session import PendingCall, Session
+from agents.tools.port import ToolContext, ToolFault, ToolOutcome, ToolReturn
+from agents.tools.toolbox import Toolbox
+from schemas.codec import Headers, cloud_event_headers, decode_call_tool
+from schemas.dead_letter import Cause
+from schemas.effects import CallTool
+from schemas.failure import Failure, FailureCode
+from schemas.log import ToolCompleted, ToolFailed, ToolStarted
+from schemas.topics import SESSION_LOG
+from streams.acknowledge import Acknowledger
+from streams.dead_letter import DeadLetters
+from streams.ports import Delivery, Shell
+from streams.running import RunningCalls
+from streams.sessions import Sessions
+
+log = structlog.get_logger(__name__)
+OUTCOME_UNKNOWN = ToolFault(
+    failure=Failure(
+        code=FailureCode.OUTCOME_UNKNOWN,
+        message="the call was begun, then its worker died: it may have had its effect. Check before you call again",
+    ),
+    attempts=1,
+)
+
+
+class CallTools:
+    """The processor."""
+
+    def __init__(
+        self, shell: Shell, dead_letters: DeadLetters, sessions: Sessions, running: RunningCalls, toolbox: Toolbox
+    ) -> None:
+        self._shell = shell
+        self._dead_letters = dead_letters
+        self._sessions = sessions
+        self._running = running
+        self._toolbox = toolbox
+        self.acknowledger = Acknowledger()
+
+    async def take(self, delivery: Delivery) -> None:
+        ticket = self.acknowledger.take(delivery)
+        try:
+            order = decode_call_tool(delivery.value or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            await self._dead_letters.bury_and_finish(
+                ticket, processor="call_tool", cause=Cause.NOT_VALID, error=f"expected an order to run a tool: {error}"
+            )
+            return
+        await self._running.start(order.call_id, ticket, self._perform(order, delivery.partition))
+
+    async def _perform(self, order: CallTool, partition: int) -> None:
+        session = await self._sessions.at(partition, order.session_id, order.log_offset)
+        pending = _pending(session, order)
+        if session is None or pending is None:
+            return  # The outcome is in the log already, or nobody waits for it.
+        started = self._shell.clock()
+        outcome: ToolOutcome = OUTCOME_UNKNOWN
+        if self._toolbox.is_idempotent(order.tool):
+            outcome = await self._run(order)
+        elif pending.started_offset is None:
+            claim = await self._claim(order)
+            pending = _pending(await self._sessions.at(partition, order.session_id, claim), order)
+            if pending is None:
+                return
+            if pending.started_offset == claim:
+                outcome = await self._run(order)
+        now = self._shell.clock()
+        event = _event(order, outcome, now, (now - started) // timedelta(milliseconds=1))
+        await (await self._shell.append(SESSION_LOG, event, order.session_id, self._headers(event, order, now)))
+
+    async def _claim(self, order: CallTool) -> int:
+        """Say in the log that the tool is about to run; where the log has that."""
+        now = self._shell.clock()
+        event = ToolStarted(session_id=order.session_id, call_id=order.call_id, at=now)
+        return await (await self._shell.append(SESSION_LOG, event, order.session_id, self._headers(event, order, now)))
+
+    async def _run(self, order: CallTool) -> ToolOutcome:
+        context = ToolContext(call_id=order.call_id, session_id=order.session_id, agent=order.agent)
+        outcome = await self._toolbox.run(order.tool, order.input, context=context, timeout_s=order.timeout_ms / 1000)
+        if isinstance(outcome, ToolFault) and outcome.cause is not None:
+            log.warning("tool_failed", call_id=order.call_id, tool=order.tool, exc_info=outcome.cause)
+        return outcome
+
+    def _headers(self, event: ToolStarted | ToolCompleted | ToolFailed, order: CallTool, at: datetime) -> Headers:
+        return cloud_event_headers(
+            event, id=order.call_id, source="/headrace/call_tool", at=at, subject=order.session_id
+        )
+
+
+def _pending(session: Session | None, order: CallTool) -> PendingCall | None:
+    turn = session.head.turn if session else None
+    return turn.pending_call(order.call_id) if turn else None
+
+
+def _event(order: CallTool, outcome: ToolOutcome, at: datetime, duration_ms: int) -> ToolCompleted | ToolFailed:
+    if isinstance(outcome, ToolReturn):
+        return ToolCompleted(
+            session_id=order.session_id,
+            call_id=order.call_id,
+            content=outcome.content,
+            at=at,
+            attempts=outcome.attempts,
+            duration_ms=duration_ms,
+        )
+    return ToolFailed(
+        session_id=order.session_id,
+        call_id=order.call_id,
+        failure=outcome.failure,
+        at=at,
+        attempts=outcome.attempts,
+        duration_ms=duration_ms,
+    )

@@ -1,0 +1,117 @@
+"""decide: the only writer of session state. Folds the session log, event by event, and emits what each leads to.
+
+It does not wait for acknowledgements: it goes on with the state in memory, and the recorder completes the events in
+order.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from agents.catalog import Catalog
+from agents.draft import Step
+from agents.reducer import quarantine, reduce
+from agents.session import Session
+from schemas.codec import Headers, cloud_event_headers, decode_session_event
+from schemas.dead_letter import Cause
+from schemas.effects import CallModel, Effect
+from schemas.events import AgentEvent
+from schemas.log import MessageAccepted, SessionEvent
+from schemas.topics import AGENT_EVENTS, LLM_REQUESTS, TOOL_CALLS
+from streams.acknowledge import Acknowledger, Ticket
+from streams.dead_letter import DeadLetters
+from streams.ports import Delivery, Shell
+from streams.record import Handled, Recorder
+from streams.sessions import Sessions
+from streams.store import writes
+
+log = structlog.get_logger(__name__)
+Emitted = list[asyncio.Future[int]]
+
+
+class Decide:
+    """The processor. `abort` is told the calls of this worker whose outcome is not needed any more."""
+
+    def __init__(
+        self,
+        shell: Shell,
+        dead_letters: DeadLetters,
+        catalog: Catalog,
+        sessions: Sessions,
+        recorder: Recorder,
+        abort: Callable[[str], None],
+    ) -> None:
+        self._shell = shell
+        self._dead_letters = dead_letters
+        self._catalog = catalog
+        self._sessions = sessions
+        self._recorder = recorder
+        self._abort = abort
+        self.acknowledger = Acknowledger()
+
+    async def take(self, delivery: Delivery) -> None:
+        ticket = self.acknowledger.take(delivery)
+        try:
+            event = decode_session_event(delivery.value or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            buried = await self._bury(delivery, Cause.NOT_VALID, f"expected an event of the session log: {error}", None)
+            self._recorder.submit(Handled(ticket, None, [buried], []))
+        else:
+            await self._decide(event, ticket)
+        self._sessions.advance(delivery.partition, delivery.offset)
+
+    async def _decide(self, event: SessionEvent, ticket: Ticket) -> None:
+        delivery = ticket.delivery
+        partition, session_id = delivery.partition, event.session_id
+        before = self._sessions.load(partition, session_id)
+        emitted: Emitted = []
+        try:
+            step = reduce(self._catalog, before, event, delivery.offset)
+        except Exception as error:
+            log.exception("core_error", session_id=session_id, event_type=type(event).__name__)
+            cause = f"{type(error).__name__} at {delivery.topic}/{partition}/{delivery.offset}"
+            step = quarantine(self._catalog, before, event, delivery.offset, cause)
+            emitted.append(await self._bury(delivery, Cause.CORE_ERROR, f"{cause}: {error}", session_id))
+        if step.refusal is not None:
+            emitted.append(await self._bury(delivery, step.refusal.cause, step.refusal.error, session_id))
+        emitted += await self._emit(step, event, before)
+        changes = writes(session_id, before, step)
+        if changes:
+            self._sessions.change(partition, session_id, step.session)
+        self._recorder.submit(Handled(ticket, session_id if changes else None, emitted, changes))
+        for call_id in step.aborted:
+            self._abort(call_id)
+
+    async def _emit(self, step: Step, event: SessionEvent, before: Session | None) -> Emitted:
+        emitted: Emitted = []
+        trace = _trace(step.session, before, event)
+        for order in step.effects:
+            topic = LLM_REQUESTS if isinstance(order, CallModel) else TOOL_CALLS
+            headers = self._headers(order, order.call_id, event, trace)
+            emitted.append(await self._shell.append(topic, order, order.session_id, headers))
+        for happened in step.events:
+            headers = self._headers(happened, f"{happened.session_id}#{happened.seq}", event, trace)
+            emitted.append(await self._shell.append(AGENT_EVENTS, happened, happened.session_id, headers))
+        return emitted
+
+    def _headers(self, record: Effect | AgentEvent, id: str, event: SessionEvent, trace: str | None) -> Headers:
+        return cloud_event_headers(
+            record, id=id, source="/headrace/decide", at=event.at, subject=event.session_id, traceparent=trace
+        )
+
+    async def _bury(self, delivery: Delivery, cause: Cause, error: str, session_id: str | None) -> asyncio.Future[int]:
+        return await self._dead_letters.bury(
+            delivery, processor="decide", cause=cause, error=error, session_id=session_id
+        )
+
+
+def _trace(after: Session | None, before: Session | None, event: SessionEvent) -> str | None:
+    """The trace of the turn that the event belongs to: the one that runs, or that it ended."""
+    if isinstance(event, MessageAccepted):
+        return event.traceparent
+    for session in (before, after):
+        if session is not None and session.head.turn is not None:
+            return session.head.turn.traceparent
+    return None

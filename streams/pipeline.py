@@ -1,0 +1,109 @@
+"""The processors, wired: everything of a worker but Kafka, Faust and the process."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from agents.catalog import Catalog
+from agents.models.port import ModelClient
+from agents.spec import AgentSpec
+from agents.tools.toolbox import Toolbox
+from streams.accept import Accept
+from streams.call_model import CallModels
+from streams.call_tool import CallTools
+from streams.dead_letter import DeadLetters
+from streams.decide import Decide
+from streams.ports import Processor, Shell, Table
+from streams.record import Recorder
+from streams.route_broadcast import RouteBroadcasts
+from streams.running import RunningCalls
+from streams.sessions import Sessions
+from streams.topology import ACCEPT, CALL_MODEL, CALL_TOOL, DECIDE, ROUTE_BROADCAST, Node
+
+RECORD_ON_REBALANCE_S = 5.0
+"""How long a rebalance waits for what is being recorded; what is dropped then is decided again."""
+
+
+class Capacity(Struct, frozen=True, kw_only=True):
+    """Bounds of one worker."""
+
+    model_calls_in_flight: int = 5_000
+    tool_calls_in_flight: int = 1_000
+    cached_sessions: int = 20_000
+    cached_bytes: int = 256 << 20
+
+
+class Pipeline:
+    """All processors of a worker, and what happens to them in a rebalance and at the end."""
+
+    def __init__(
+        self,
+        shell: Shell,
+        table: Table,
+        catalog: Catalog,
+        model: ModelClient,
+        toolbox: Toolbox,
+        capacity: Capacity,
+    ) -> None:
+        self.sessions = Sessions(table, max_sessions=capacity.cached_sessions, max_bytes=capacity.cached_bytes)
+        self.recorder = Recorder(shell, table, self.sessions)
+        self.model_calls = RunningCalls(capacity.model_calls_in_flight, shell.fail)
+        self.tool_calls = RunningCalls(capacity.tool_calls_in_flight, shell.fail)
+        dead_letters = DeadLetters(shell)
+        definitions = _definitions(catalog, toolbox)
+        self._accept = Accept(shell, dead_letters)
+        self._route = RouteBroadcasts(shell, dead_letters, catalog)
+        self._decide = Decide(shell, dead_letters, catalog, self.sessions, self.recorder, self._abort)
+        self._call_model = CallModels(
+            shell, dead_letters, self.sessions, self.model_calls, catalog, model, lambda spec: definitions[spec.name]
+        )
+        self._call_tool = CallTools(shell, dead_letters, self.sessions, self.tool_calls, toolbox)
+
+    def processors(self) -> dict[Node, Processor]:
+        return {
+            ROUTE_BROADCAST: self._route,
+            ACCEPT: self._accept,
+            DECIDE: self._decide,
+            CALL_MODEL: self._call_model,
+            CALL_TOOL: self._call_tool,
+        }
+
+    async def suspend(self) -> None:
+        """A rebalance begins, no more records come: record what was decided, forget what is not recorded.
+
+        Calls go on; their orders are delivered again and join them.
+        """
+        await self.recorder.idle(RECORD_ON_REBALANCE_S)
+        await self.recorder.stop()
+        for processor in (self._accept, self._route, self._decide, self._call_model, self._call_tool):
+            processor.acknowledger.reset()
+        self.model_calls.forget_tickets()
+        self.tool_calls.forget_tickets()
+        self.sessions.restart({})
+
+    def resume(self, positions: dict[int, int]) -> None:
+        """The rebalance is over; `positions`: for each partition held, the last committed offset of its session log."""
+        self.sessions.restart(positions)
+        self.model_calls.abandon(set(positions))
+        self.tool_calls.abandon(set(positions))
+
+    async def drain(self, timeout_s: float) -> bool:
+        """No more records come: let running calls finish and all be recorded; whether that took less than the time."""
+        finished = await self.model_calls.idle(timeout_s) and await self.tool_calls.idle(timeout_s)
+        await self.model_calls.stop()
+        await self.tool_calls.stop()
+        return await self.recorder.idle(timeout_s) and finished
+
+    def _abort(self, call_id: str) -> None:
+        self.model_calls.abort(call_id)
+        self.tool_calls.abort(call_id)
+
+
+def _definitions(catalog: Catalog, toolbox: Toolbox) -> dict[str, list[dict[str, Any]]]:
+    """Each agent's tools as the model is told of them; an agent with a tool that does not exist is refused here."""
+    return {name: _define(spec, toolbox) for name, spec in catalog.agents.items()}
+
+
+def _define(spec: AgentSpec, toolbox: Toolbox) -> list[dict[str, Any]]:
+    return [msgspec.to_builtins(definition) for definition in toolbox.definitions(spec.tools)]

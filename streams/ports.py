@@ -1,0 +1,84 @@
+"""What the processors need of the world. Faust and Kafka are one implementation, the simulation's memory is another."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from msgspec import Struct
+
+from schemas.codec import Headers, encode
+from schemas.topics import Topic
+
+
+@dataclass(slots=True, frozen=True, eq=False)
+class Delivery:
+    """A record that a processor takes; `ack` lets its offset be committed, in the order of the partition only."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    at: datetime
+    ack: Callable[[], object]
+
+
+class Outbox(Protocol):
+    """Where processors append records. Records of one caller to one partition keep their order."""
+
+    async def append(
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
+    ) -> asyncio.Future[int]:
+        """Hand over a record; back-pressure may wait here.
+
+        Returns:
+            Resolves to the record's offset when the broker has it on all replicas in sync. An exception means that
+            it may be lost: whoever ordered it must stop.
+        """
+
+    def post(self, topic: str, *, key: bytes, value: bytes, headers: Headers) -> None:
+        """Hand over an advisory record, in order, without waiting; dropped where too many wait already."""
+
+
+class Table(Protocol):
+    """The sessions of the partitions that this worker holds, backed by a changelog topic."""
+
+    changelog_topic: str
+
+    def get(self, partition: int, key: bytes) -> bytes | None: ...
+
+    def put(self, partition: int, items: Sequence[tuple[bytes, bytes | None]], changelog_offset: int) -> None:
+        """Store what the changelog has up to `changelog_offset`; None deletes."""
+
+    def heads(self, partition: int) -> Iterable[bytes]:
+        """The stored heads of all sessions of a partition."""
+
+
+Clock = Callable[[], datetime]
+Fail = Callable[[BaseException], None]
+"""Called with what makes the worker stop: it cannot go on without breaking the promise."""
+
+
+class Processor(Protocol):
+    """Takes the records of its topic, in the order of each partition."""
+
+    async def take(self, delivery: Delivery) -> None:
+        """Take one record; waits only to hold back its topic. Never raises for what a record says."""
+
+
+@dataclass(slots=True, frozen=True)
+class Shell:
+    """What every processor has."""
+
+    outbox: Outbox
+    clock: Clock
+    fail: Fail
+    topic_prefix: str = ""
+
+    async def append(self, topic: Topic, record: Struct, session_id: str, headers: Headers) -> asyncio.Future[int]:
+        """Append a record under its session's key; see `Outbox.append`."""
+        name = self.topic_prefix + topic.name
+        return await self.outbox.append(name, key=session_id.encode(), value=encode(record), headers=headers)

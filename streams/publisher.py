@@ -1,0 +1,88 @@
+"""The outbox on Kafka: one idempotent producer for all that a worker writes."""
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import aiokafka
+import structlog
+
+from schemas.codec import Headers
+
+log = structlog.get_logger(__name__)
+MAX_POSTS_WAITING = 20_000
+"""Advisory records that may wait for the broker: some seconds of deltas; beyond that they are dropped."""
+MAX_REQUEST_BYTES = 8 << 20
+REQUEST_TIMEOUT_MS = 60_000
+"""Retries inside the producer go on for this long: a broker that restarts is waited for, one that is gone is not."""
+
+
+class Publisher:
+    """Appends are acknowledged by all replicas in sync, keep their order, and are not repeated by retries."""
+
+    def __init__(self, client_arguments: dict[str, Any], *, linger_ms: int = 0) -> None:
+        self._producer = aiokafka.AIOKafkaProducer(
+            **client_arguments,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=linger_ms,
+            max_batch_size=256 * 1024,
+            max_request_size=MAX_REQUEST_BYTES,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+        )
+        self._posts: deque[tuple[str, bytes, bytes, Headers]] = deque()
+        self._posting: asyncio.Task[None] | None = None
+        self.dropped_posts = 0
+
+    async def start(self) -> None:
+        """Connect; raises aiokafka's `KafkaConnectionError` where no broker answers."""
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Send what waits, then close."""
+        if self._posting is not None:
+            await self._posting
+        await self._producer.stop()
+
+    async def append(
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
+    ) -> asyncio.Future[int]:
+        sent = await self._producer.send(topic, value=value, key=key, partition=partition, headers=headers)
+        offset: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        sent.add_done_callback(lambda done: _resolve(offset, done))
+        return offset
+
+    def post(self, topic: str, *, key: bytes, value: bytes, headers: Headers) -> None:
+        if len(self._posts) >= MAX_POSTS_WAITING:
+            self.dropped_posts += 1
+            return
+        self._posts.append((topic, key, value, headers))
+        if self._posting is None:
+            self._posting = asyncio.create_task(self._post_all(), name="post")
+
+    async def _post_all(self) -> None:
+        while self._posts:
+            topic, key, value, headers = self._posts.popleft()
+            try:
+                sent = await self._producer.send(topic, value=value, key=key, headers=headers)
+            except aiokafka.errors.KafkaError as error:
+                log.warning("post_dropped", topic=topic, error=str(error))
+            else:
+                sent.add_done_callback(_ignore)
+        self._posting = None
+
+
+def _resolve(offset: "asyncio.Future[int]", sent: "asyncio.Future[Any]") -> None:
+    if offset.cancelled() or sent.cancelled():
+        return
+    error = sent.exception()
+    if error is not None:
+        offset.set_exception(error)
+    else:
+        offset.set_result(sent.result().offset)
+
+
+def _ignore(sent: "asyncio.Future[Any]") -> None:
+    """An advisory record that is lost is lost; reading the exception keeps asyncio from reporting it."""
+    if not sent.cancelled():
+        sent.exception()

@@ -1,0 +1,100 @@
+"""The sessions that this worker holds: a bounded cache over their table, and how far `decide` has come in each log."""
+
+import asyncio
+from collections import OrderedDict, defaultdict
+from heapq import heappop, heappush
+from itertools import count
+
+from agents.session import Session
+from streams.ports import Table
+from streams.store import load
+
+OVERHEAD_BYTES = 2_000
+"""A cached session with an empty transcript, roughly."""
+
+
+class Sessions:
+    """States as `decide` left them. Those that are not in the table yet are never evicted."""
+
+    def __init__(self, table: Table, *, max_sessions: int, max_bytes: int) -> None:
+        self._table = table
+        self._max_sessions = max_sessions
+        self._max_bytes = max_bytes
+        self._cache: OrderedDict[tuple[int, str], Session | None] = OrderedDict()
+        self._unstored: defaultdict[tuple[int, str], int] = defaultdict(int)
+        self._bytes = 0
+        self._positions: dict[int, int] = {}
+        self._waiting: defaultdict[int, list[tuple[int, int, asyncio.Future[None]]]] = defaultdict(list)
+        self._order = count()
+
+    def load(self, partition: int, session_id: str) -> Session | None:
+        """The session as it is now, from the cache or the table."""
+        key = (partition, session_id)
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        session = load(lambda item: self._table.get(partition, item), session_id)
+        self._keep(key, session)
+        return session
+
+    def change(self, partition: int, session_id: str, session: Session | None) -> None:
+        """The session changed, and its table does not know yet: `stored` must follow."""
+        self._unstored[partition, session_id] += 1
+        self._keep((partition, session_id), session)
+
+    def stored(self, partition: int, session_id: str) -> None:
+        """One change has reached the table."""
+        key = (partition, session_id)
+        if self._unstored[key] <= 1:
+            del self._unstored[key]
+        else:
+            self._unstored[key] -= 1
+
+    def advance(self, partition: int, offset: int) -> None:
+        """`decide` has handled its log up to `offset`."""
+        self._positions[partition] = offset
+        waiting = self._waiting[partition]
+        while waiting and waiting[0][0] <= offset:
+            future = heappop(waiting)[2]
+            if not future.done():
+                future.set_result(None)
+
+    async def at(self, partition: int, session_id: str, offset: int) -> Session | None:
+        """The session when `decide` has handled the log up to `offset` at least."""
+        if self._positions.get(partition, -1) < offset:
+            future = asyncio.get_running_loop().create_future()
+            heappush(self._waiting[partition], (offset, next(self._order), future))
+            await future
+        return self.load(partition, session_id)
+
+    def restart(self, positions: dict[int, int]) -> None:
+        """Forget all that the table does not have; `positions`: the last offset of each log that it reflects."""
+        self._cache.clear()
+        self._unstored.clear()
+        self._bytes = 0
+        self._positions.clear()
+        for partition, offset in positions.items():
+            self.advance(partition, offset)
+
+    def partitions(self) -> tuple[int, ...]:
+        """The partitions that this worker holds."""
+        return tuple(self._positions)
+
+    def _keep(self, key: tuple[int, str], session: Session | None) -> None:
+        self._bytes += _size_bytes(session) - _size_bytes(self._cache.pop(key, None))
+        self._cache[key] = session
+        while len(self._cache) > self._max_sessions or self._bytes > self._max_bytes:
+            if not self._evict_oldest(keep=key):
+                break
+
+    def _evict_oldest(self, keep: tuple[int, str]) -> bool:
+        """Drop the session that was used longest ago and is in the table; whether there was one."""
+        for key in self._cache:
+            if key != keep and key not in self._unstored:
+                self._bytes -= _size_bytes(self._cache.pop(key))
+                return True
+        return False
+
+
+def _size_bytes(session: Session | None) -> int:
+    return OVERHEAD_BYTES + session.head.transcript_bytes if session else 0

@@ -1,0 +1,170 @@
+"""The worker process: wires the pipeline to the world, runs it, and stops it without repeating anything."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from fcntl import LOCK_EX, LOCK_NB, flock
+
+import structlog
+import uvloop
+from faust.types import AppT
+
+from agents.models.anthropic_client import AnthropicClient
+from agents.models.backoff import RetryPolicy
+from agents.models.prices import load_prices
+from runtime.kafka import client_arguments
+from runtime.log import setup_logging
+from runtime.settings import Settings
+from streams.agent_files import read_catalog, read_toolbox
+from streams.app import attach, create_app, create_table
+from streams.expire import expire_idle
+from streams.pipeline import Capacity, Pipeline
+from streams.ports import Shell, Table
+from streams.publisher import Publisher
+
+log = structlog.get_logger(__name__)
+EXPIRE_INTERVAL_S = 3_600.0
+SIMULATED_KEY = "simulated"
+"""What a model server that is not Anthropic's gets as a key, where none is set."""
+
+
+class WorkerError(Exception):
+    """The worker cannot start or go on; the message says why and what to do."""
+
+
+def run_worker(settings: Settings) -> int:
+    """Run a worker until SIGTERM or SIGINT, or until it cannot go on.
+
+    Returns:
+        The exit status: 0 after a stop that was asked for, 1 after a failure (which was logged).
+    """
+    setup_logging(settings)
+    try:
+        with _lock(settings):
+            uvloop.run(_Worker(settings).run())
+    except Exception as error:
+        expected = isinstance(error, WorkerError | ValueError | OSError)
+        log.error("worker_stopped", error=str(error), kind=type(error).__name__, exc_info=not expected)
+        return 1
+    return 0
+
+
+@contextmanager
+def _lock(settings: Settings) -> Iterator[None]:
+    """Hold the data directory: a second worker on it would wait for RocksDB's lock inside a rebalance, for ever."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    path = settings.data_dir / "worker.lock"
+    with path.open("a+") as file:
+        try:
+            flock(file, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise WorkerError(
+                f"expected a data directory of its own, got {settings.data_dir}, which worker process "
+                f"{file.read().strip() or 'unknown'} uses: give this worker another --data-dir"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+class _Worker:
+    """One run of a worker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._catalog = read_catalog(settings)
+        self._toolbox = read_toolbox(settings)
+        self._prices = load_prices(settings.prices)
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    async def run(self) -> None:
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(name, self._stop.set)
+        model = self._model_client()
+        publisher = Publisher(client_arguments(self._settings))
+        await publisher.start()
+        try:
+            await self._run_pipeline(model, publisher)
+        finally:
+            await model.close()
+            await self._toolbox.close()
+            await publisher.stop()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _run_pipeline(self, model: AnthropicClient, publisher: Publisher) -> None:
+        settings = self._settings
+        app = create_app(settings)
+        table = create_table(app, settings)
+        shell = Shell(publisher, lambda: datetime.now(UTC), self._fail, settings.topic_prefix)
+        capacity = Capacity(
+            model_calls_in_flight=settings.model.in_flight,
+            tool_calls_in_flight=settings.tool_calls_in_flight,
+            cached_sessions=settings.session_cache,
+        )
+        pipeline = Pipeline(shell, table, self._catalog, model, self._toolbox, capacity)
+        attach(app, pipeline, settings, self._fail)
+        starting = asyncio.create_task(app.start())
+        starting.add_done_callback(self._started)
+        expiring = asyncio.create_task(self._expire(shell, table, pipeline))
+        try:
+            await self._stop.wait()
+        finally:
+            expiring.cancel()
+            starting.cancel()
+            await self._shut_down(app, pipeline)
+
+    def _model_client(self) -> AnthropicClient:
+        settings = self._settings
+        key = settings.anthropic_api_key.get_secret_value() if settings.anthropic_api_key else None
+        url = str(settings.anthropic_base_url) if settings.anthropic_base_url else None
+        if key is None and url is None:
+            raise WorkerError(
+                "expected ANTHROPIC_API_KEY, got none: set it, or set ANTHROPIC_BASE_URL to the address that "
+                "`headrace simulate-model` prints"
+            )
+        policy = RetryPolicy(max_attempts=settings.model.attempts)
+        return AnthropicClient(key or SIMULATED_KEY, url, self._prices, policy)
+
+    def _started(self, starting: "asyncio.Task[None]") -> None:
+        if starting.cancelled():
+            return
+        error = starting.exception()
+        if error is not None:
+            self._fail(error)
+        else:
+            (self._settings.data_dir / "worker.ready").write_text(str(os.getpid()))
+            log.info("worker_ready", agents=sorted(self._catalog.agents), tools=[t.name for t in self._toolbox.tools])
+
+    def _fail(self, error: BaseException) -> None:
+        """Stop the worker: a restart from the tables and the log repairs what went wrong, going on would not."""
+        if self._failure is None:
+            log.error("worker_failing", error=str(error), kind=type(error).__name__, exc_info=error)
+            self._failure = error
+            self._stop.set()
+
+    async def _expire(self, shell: Shell, table: Table, pipeline: Pipeline) -> None:
+        retention = timedelta(hours=self._settings.session_retention_hours)
+        while True:
+            await asyncio.sleep(min(EXPIRE_INTERVAL_S, retention.total_seconds()))
+            ordered = await expire_idle(shell, table, pipeline.sessions.partitions(), retention)
+            if ordered:
+                log.info("sessions_expired", count=ordered)
+
+    async def _shut_down(self, app: AppT, pipeline: Pipeline) -> None:
+        """Take no more records, let calls finish, record, commit, leave the group."""
+        (self._settings.data_dir / "worker.ready").unlink(missing_ok=True)
+        log.info("worker_stopping", model_calls=len(pipeline.model_calls), tool_calls=len(pipeline.tool_calls))
+        if app.consumer is not None:
+            app.consumer.stop_flow()
+        app.flow_control.suspend()
+        if self._failure is None and not await pipeline.drain(self._settings.drain_timeout_s):
+            log.warning("drain_timeout", seconds=self._settings.drain_timeout_s, hint="raise drain_timeout_s")
+        await pipeline.suspend()
+        await app.stop()
