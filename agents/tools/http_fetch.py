@@ -6,6 +6,7 @@ has another address a moment later gains nothing. The socket is the last gate, w
 
 import asyncio
 import codecs
+import errno
 import re
 import socket
 from ipaddress import ip_address
@@ -79,7 +80,7 @@ async def _follow(url: URL, bounds: FetchBounds, resolve: Resolve) -> str:
                 if response.status not in _REDIRECTS or location is None:
                     return await _read(response, bounds)
             url = _parse(location, url)
-    raise ToolError(f"expected at most {bounds.max_redirects} redirects, got more, the last to `{str(url)[:200]}`")
+    raise ToolError(f"expected at most {bounds.max_redirects} redirects, got more, the last to `{_shown(str(url))}`")
 
 
 def _parse(text: str, origin: URL | None = None) -> URL:
@@ -87,13 +88,18 @@ def _parse(text: str, origin: URL | None = None) -> URL:
         url = URL(text.strip())
         return url if origin is None else origin.join(url)
     except ValueError as error:
-        raise ToolError(f"expected a URL, such as `https://example.com/page`, got `{text[:200]}`: {error}") from error
+        raise ToolError(f"expected a URL, such as `https://example.com/page`, got `{_shown(text)}`") from error
+
+
+def _shown(url: str) -> str:
+    """Without user name and password, which must not reach a transcript or a log."""
+    return re.sub(r"//[^/]*@", "//…@", url)[:200]
 
 
 def _check(url: URL, bounds: FetchBounds) -> None:
     host = url.raw_host
     if url.scheme not in ("http", "https") or not host:
-        raise ToolError(f"expected a URL that begins with http:// or https:// and a host, got `{str(url)[:200]}`")
+        raise ToolError(f"expected a URL that begins with http:// or https:// and a host, got `{_shown(str(url))}`")
     if "@" in url.raw_authority:
         raise ToolError("expected a URL without user name and password, got one with: leave out what is before the `@`")
     if url.port not in bounds.ports:
@@ -154,7 +160,7 @@ def _checked_socket(info: tuple[Any, ...], bounds: FetchBounds) -> socket.socket
     """The socket for the connection to `info`, an entry as of getaddrinfo."""
     family, kind, protocol, _, sockaddr = info
     if not bounds.allows(ip_address(sockaddr[0])):
-        raise PermissionError("the address is not public")
+        raise PermissionError(errno.EACCES, "the address is not public")
     return socket.socket(family=family, type=kind, proto=protocol)
 
 
