@@ -5,9 +5,8 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import msgspec
 import pytest
 
 from agents.tools import Tool, Toolbox, ToolContext, ToolError, ToolFault, ToolOutcome, ToolReturn, tool
@@ -43,34 +42,10 @@ def raising(*errors: BaseException | None, idempotent: bool = True, attempts: in
     return act
 
 
-class Item(msgspec.Struct):
-    name: str
-    count: Annotated[int, msgspec.Meta(ge=1)] = 1
-
-
-@tool
-async def order(
-    items: list[Item],
-    speed: Literal["slow", "fast"] = "slow",
-    notes: dict[str, int] | None = None,
-    *,
-    gift: bool = False,
-) -> str:
-    """Order."""
-    return f"{[(item.name, item.count) for item in items]} {speed} {notes} {gift}"
-
-
 @tool
 async def key_of(context: ToolContext) -> str:
     """Key."""
     return f"{context.call_id} {context.session_id} {context.agent}"
-
-
-async def test_arguments_arrive_typed_and_defaults_are_filled_in() -> None:
-    """A nested Struct is one when the tool sees it."""
-    assert await run(order, {"items": [{"name": "tea"}, {"name": "cup", "count": 2}], "gift": True}) == ToolReturn(
-        content="[('tea', 1), ('cup', 2)] slow None True", attempts=1
-    )
 
 
 async def test_the_tool_gets_the_call_id() -> None:
@@ -86,47 +61,9 @@ async def test_the_model_cannot_give_the_context() -> None:
     assert outcome.failure.code is FailureCode.BAD_ARGUMENTS
 
 
-ITEM = {"name": "tea"}
-BAD_INPUTS: list[tuple[dict[str, Any], str]] = [
-    ({}, '`items` is missing, expected {"type":"array","items":{"$ref":"#/$defs/Item"}}'),
-    ({"items": [], "sped": "fast"}, "`sped` is not an argument (did you mean `speed`?), expected `items`, `speed`"),
-    ({"item": []}, "`items` is missing"),
-    ({"items": "tea"}, '`items`: expected `array`, got `str`, expected {"type":"array"'),
-    ({"items": [ITEM, {"name": 7}]}, '`items[1].name`: expected `str`, got `int`, expected {"type":"string"}, got 7'),
-    (
-        {"items": [ITEM | {"count": 0}]},
-        '`items[0].count`: expected `int` >= 1, expected {"type":"integer","minimum":1}',
-    ),
-    ({"items": [{}]}, "`items[0]`: object missing required field `name`"),
-    ({"items": [], "speed": "x"}, '`speed`: invalid enum value \'x\', expected {"enum":["fast","slow"]}, got "x"'),
-    ({"items": [], "notes": {"a": "b"}}, "`notes[...]`: expected `int`, got `str`"),
-    ({"items": [], "gift": "yes"}, "`gift`: expected `bool`, got `str`"),
-]
-
-
-@pytest.mark.parametrize(("input", "message"), BAD_INPUTS)
-async def test_bad_arguments_say_which_what_was_expected_and_what_came(input: dict[str, Any], message: str) -> None:
-    """The tool is not run, and the model reads how to correct its input."""
-    outcome = await run(order, input)
-
-    assert isinstance(outcome, ToolFault)
-    assert outcome.failure.code is FailureCode.BAD_ARGUMENTS
-    assert message in outcome.failure.message
-    assert outcome.attempts == 0
-    assert not outcome.failure.retryable
-
-
-async def test_a_huge_wrong_argument_is_not_quoted_in_full() -> None:
-    """The message goes into the transcript and is paid for."""
-    outcome = await run(order, {"items": "x" * 1_000_000, "y" * 1_000_000: 1})
-
-    assert isinstance(outcome, ToolFault)
-    assert len(outcome.failure.message) < MAX_ERROR_CHARS + 10
-
-
 async def test_unknown_tool() -> None:
     """A tool that the model made up is a failure that it can act on, and counts as idempotent: nothing happens."""
-    toolbox = Toolbox([order])
+    toolbox = Toolbox([key_of])
 
     outcome = await toolbox.run("fly", {}, context=CONTEXT, timeout_s=5)
 
@@ -134,16 +71,16 @@ async def test_unknown_tool() -> None:
     assert outcome.failure.code is FailureCode.UNKNOWN_TOOL
     assert "no tool `fly`" in outcome.failure.message
     assert toolbox.is_idempotent("fly")
-    assert not toolbox.is_idempotent("order")
+    assert not toolbox.is_idempotent("key_of")
 
 
 def test_definitions_come_in_the_order_asked_for() -> None:
     """The order is part of the prompt's prefix, which is cached."""
-    toolbox = Toolbox([order, key_of])
+    toolbox = Toolbox([raising(), key_of])
 
-    assert [one.name for one in toolbox.definitions(["key_of", "order"])] == ["key_of", "order"]
-    with pytest.raises(ValueError, match=r"expected tools among \['key_of', 'order'\], got \['fly'\]"):
-        toolbox.definitions(["order", "fly"])
+    assert [one.name for one in toolbox.definitions(["key_of", "act"])] == ["key_of", "act"]
+    with pytest.raises(ValueError, match=r"expected tools among \['act', 'key_of'\], got \['fly'\]"):
+        toolbox.definitions(["act", "fly"])
 
 
 def test_two_tools_of_one_name_are_refused() -> None:
@@ -158,11 +95,13 @@ async def test_results_are_text_or_json() -> None:
     @tool
     async def look() -> Any:
         """Look."""
-        return [Item(name="tea"), datetime(2026, 1, 2, tzinfo=UTC), None, {"ä": 1.5}]
+        return [ToolReturn(content="tea", attempts=1), datetime(2026, 1, 2, tzinfo=UTC), None, {"ä": 1.5}]
 
     outcome = await run(look)
 
-    assert outcome == ToolReturn(content='[{"name":"tea","count":1},"2026-01-02T00:00:00Z",null,{"ä":1.5}]', attempts=1)
+    assert outcome == ToolReturn(
+        content='[{"content":"tea","attempts":1},"2026-01-02T00:00:00Z",null,{"ä":1.5}]', attempts=1
+    )
 
 
 async def test_a_result_that_does_not_fit_json_is_not_tried_again() -> None:
@@ -381,7 +320,7 @@ async def test_close_releases_what_tools_hold() -> None:
     async def act() -> None:
         """Act."""
 
-    await Toolbox([act, order]).close()
+    await Toolbox([act, key_of]).close()
 
     assert closed == ["closed"]
 
