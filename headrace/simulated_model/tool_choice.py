@@ -90,7 +90,7 @@ ZONES_BY_CITY = {
     "zurich": "Europe/Zurich",
 }
 PLACE_PROPERTIES = frozenset({"location", "city", "place"})
-CITY = re.compile(rf"\b(?:{'|'.join(ZONES_BY_CITY)})\b", re.IGNORECASE)
+LETTERS = re.compile(r"[a-z]+")
 
 
 def choose_tools(tools: tuple[Tool, ...], text: str) -> list[ToolOrder]:
@@ -119,8 +119,8 @@ def input_for(tool: Tool | None, text: str) -> dict[str, Any]:
         known = DEFAULT_INPUTS.get(tool.name, {})
     properties = (tool.input_schema or {}).get("properties") or {}
     places = PLACE_PROPERTIES.intersection(properties)
-    if places and (city := CITY.search(text)):
-        known = {**dict.fromkeys(sorted(places), city[0].title()), **known}
+    if places and (cities := _cities(text)):
+        known = {**dict.fromkeys(sorted(places), cities[0].title()), **known}
     return input_from_schema(tool.input_schema, text, known)
 
 
@@ -160,11 +160,19 @@ def _balanced(expression: str) -> str:
 def _times(text: str) -> Iterator[dict[str, Any]]:
     zones = dict.fromkeys(ZONE.findall(text))
     if TIME_WORD.search(text):
-        zones.update(dict.fromkeys(ZONES_BY_CITY[city.lower()] for city in CITY.findall(text)))
+        zones.update(dict.fromkeys(ZONES_BY_CITY[city] for city in _cities(text)))
         if not zones:
             zones["UTC"] = None
     for zone in zones:
         yield {"timezone": zone}
+
+
+def _cities(text: str) -> list[str]:
+    """Return the cities of the table that are named in a text, in lower case and in their order."""
+    words = LETTERS.findall(text.lower())
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    named = (f"{word} {after}" if f"{word} {after}" in ZONES_BY_CITY else word for word, after in pairs)
+    return [name for name in named if name in ZONES_BY_CITY]
 
 
 def _pages(text: str) -> Iterator[dict[str, Any]]:
