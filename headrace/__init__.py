@@ -1,0 +1,1 @@
+"""The command, the Python client (`headrace.client`), and the development stack."""
