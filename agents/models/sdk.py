@@ -26,6 +26,18 @@ WORLD_ERRORS = (anthropic.AnthropicError, *_NETWORK_ERRORS)
 """What the world does to an attempt. The transport maps most of aiohttp's errors to httpx2's, but not all."""
 
 
+# The SDK's telemetry headers are left out: each is held four times per call, 8 KB in all, and nobody here reads them.
+_TELEMETRY = ("lang", "package-version", "os", "arch", "runtime", "runtime-version", "async", "retry-count", "timeout")
+_HEADERS = cast(
+    "dict[str, str]",
+    {
+        "accept": "text/event-stream",
+        "accept-encoding": "identity",
+        **{f"x-stainless-{name}": anthropic.omit for name in (*_TELEMETRY, "read-timeout")},
+    },
+)
+
+
 class CredentialsMissingError(Exception):
     """No API key was given and none was found: set ANTHROPIC_API_KEY, or use the simulated model."""
 
@@ -86,7 +98,7 @@ def _client(api_key: str | None, base_url: str | None, timeout: anthropic.Timeou
             base_url=base_url,
             timeout=timeout,
             max_retries=0,
-            default_headers={"accept": "text/event-stream", "accept-encoding": "identity"},
+            default_headers=_HEADERS,
             open_telemetry={"propagation": False},
             http_client=anthropic.DefaultAioHttpClient(
                 # 0 is aiohttp's word for no limit; with None the transport falls back to aiohttp's limit of 100.
@@ -110,7 +122,7 @@ def _of_status_error(error: anthropic.APIStatusError) -> Fault:
     return faults.of_http_error(
         HttpError(
             status=error.status_code,
-            detail=error.api_message or error.message,
+            detail=error.api_message or str(error.body or "no explanation"),
             error_code=error.error_code,
             retry_after_s=parse_retry_after_s(
                 headers.get("retry-after-ms"), headers.get("retry-after"), now=datetime.now(UTC)

@@ -42,6 +42,10 @@ class SseDecoder:
 
 
 def _data(event: bytes) -> bytes:
+    # Nearly every event is one line with its name and one with its data.
+    name, _, data = event.partition(b"\ndata: ")
+    if data and b"\n" not in data and b"data:" not in name:
+        return data
     lines = [_value(line) for line in event.split(b"\n") if line.startswith(b"data:")]
     return b"\n".join(lines)
 
