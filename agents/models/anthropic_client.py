@@ -125,6 +125,7 @@ class AnthropicClient:
         return self._outcome(call, result)
 
     async def close(self) -> None:
+        """Close all connections; see `ModelClient`."""
         await self._api.close()
 
     async def _with_retries(self, call: _Call, deadline: float) -> Message | Fault:

@@ -72,5 +72,5 @@ class ModelClient(Protocol):
         ...
 
     async def close(self) -> None:
-        """Close all connections; calls in flight fail."""
+        """Close all connections. Await or cancel the calls in flight first: their streams would hang."""
         ...

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
 
-from agents.models.anthropic_client import AnthropicClient
+from agents.models.anthropic_client import STARTS_PER_TICK, AnthropicClient
 from agents.models.backoff import RetryPolicy
 from agents.models.port import ModelCompletion, ModelFault, ModelOutcome
 from agents.models.prices import load_prices
@@ -376,6 +376,32 @@ async def test_a_page_of_html_with_status_200_is_no_answer() -> None:
     async with caller_of(portal) as one:
         failed = await one.fail("hello")
         assert (failed.failure.code, failed.attempts) == (FailureCode.STREAM_BROKEN, 3)
+
+
+async def test_a_burst_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many calls begin together, only a few requests are made in one round of the event loop."""
+    async with caller() as one:
+        per_round: list[int] = []
+        is_over = False
+
+        async def refuse(body: bytes, call_id: str) -> NoReturn:
+            assert body
+            assert call_id
+            per_round[-1] += 1
+            raise ConnectionRefusedError
+
+        def count_rounds() -> None:
+            per_round.append(0)
+            if not is_over:
+                asyncio.get_running_loop().call_soon(count_rounds)
+
+        monkeypatch.setattr(one.client._api, "open", refuse)
+        count_rounds()
+        await asyncio.gather(*(one.fail("hello") for _ in range(200)))
+        is_over = True
+        assert sum(per_round) == 200 * POLICY.max_attempts
+        # Each place is free again in the next round; a task that was woken may take one in the same round.
+        assert max(per_round) <= 2 * STARTS_PER_TICK
 
 
 async def test_nobody_listens() -> None:
