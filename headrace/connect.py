@@ -9,9 +9,9 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, NodeNotReadyError
+from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, KafkaError, NodeNotReadyError
 
-from headrace.errors import ApplyTopicsError, StartBrokersError
+from headrace.errors import ApplyTopicsError, StartBrokersError, TryAgainError
 from runtime.kafka import client_arguments
 from runtime.settings import Settings
 from schemas.topics import MAX_INTERNAL_BYTES
@@ -55,7 +55,10 @@ async def _started(client: Any, settings: Settings) -> AsyncIterator[Any]:
     try:
         with connecting(settings):
             await asyncio.wait_for(client.start(), CONNECT_TIMEOUT_S)
-        yield client
+        try:
+            yield client
+        except KafkaError as error:
+            raise TryAgainError(f"the brokers at {settings.brokers} failed ({error!r}): try again") from error
     finally:
         await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
 

@@ -35,3 +35,11 @@ class KeepWaitingError(HeadraceError):
 
 class ReadAgainError(HeadraceError):
     """Reading from the brokers failed for good: begin again with what was read last."""
+
+
+class TryAgainError(HeadraceError):
+    """The brokers failed in the middle of the work: do it again when they answer."""
+
+
+class UsageError(HeadraceError):
+    """A command was not called as its help says."""

@@ -186,5 +186,7 @@ def _has(values: Values, location: Location) -> bool:
 
 
 def _suggestion(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else "; `headrace --help` and docs/settings.md list them"
+    # What all have in common says nothing about which one was meant.
+    by_rest = {candidate.removeprefix(ENV_PREFIX): candidate for candidate in known}
+    close = difflib.get_close_matches(name.removeprefix(ENV_PREFIX), by_rest, n=1, cutoff=0.6)
+    return f"; did you mean {by_rest[close[0]]}?" if close else f"; there are {', '.join(sorted(known))}"

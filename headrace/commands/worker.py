@@ -1,0 +1,24 @@
+"""`headrace worker`."""
+
+from headrace.commands import GlobalContext
+
+
+def worker(*, name: str | None = None, context: GlobalContext) -> int:
+    """Run one worker: it answers messages until it is stopped (Ctrl-C, SIGTERM).
+
+    A stopped worker takes nothing new, lets running calls finish (`drain_timeout_s`, 30 s), and leaves.
+    Start as many as there are partitions, each with a data directory of its own.
+
+    Example: `headrace worker --name mill-1 --data-dir /var/lib/headrace-1`
+
+    Parameters
+    ----------
+    name
+        This worker's own name; a named one that comes back after a crash goes on at once (static membership).
+    """
+    from dataclasses import replace
+
+    from streams.worker import run_worker
+
+    context = replace(context, options={**context.options, "name": name})
+    return run_worker(context.settings())

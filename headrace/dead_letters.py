@@ -1,0 +1,50 @@
+"""Dead letters as an operator sees them: listed, shown, and sent again."""
+
+import msgspec
+
+from headrace.client import SentMessage
+from headrace.connect import producer
+from headrace.errors import HeadraceError
+from headrace.records import read_topic
+from runtime.settings import Settings
+from schemas.codec import decode_dead_letter
+from schemas.dead_letter import DeadLetter
+from schemas.topics import DEAD_LETTERS, MAX_INTERNAL_BYTES
+
+REPLAY_HEADER = "headrace-replay-of"
+"""Says which dead letter a record is sent again from; what it was sent again as is then found by it."""
+
+
+class NoSuchDeadLetterError(HeadraceError):
+    """There is no dead letter of this id: `headrace dlq list` shows those there are."""
+
+
+async def list_dead_letters(settings: Settings) -> list[DeadLetter]:
+    """All that are kept, oldest first; one that was written twice is there once."""
+    letters: dict[str, DeadLetter] = {}
+    async for record in read_topic(settings, DEAD_LETTERS):
+        try:
+            letter = decode_dead_letter(record.value or b"")
+        except msgspec.DecodeError:
+            # Not written by Headrace: `headrace tail dead-letters` shows it.
+            continue
+        letters.setdefault(letter.id, letter)
+    return sorted(letters.values(), key=lambda letter: (letter.at, letter.id))
+
+
+async def find_dead_letter(settings: Settings, id: str) -> DeadLetter:
+    """The dead letter of this id; raises `NoSuchDeadLetterError`."""
+    for letter in await list_dead_letters(settings):
+        if letter.id == id:
+            return letter
+    raise NoSuchDeadLetterError(f"no dead letter has the id {id}: `headrace dlq list` shows those that are kept")
+
+
+async def replay(settings: Settings, letter: DeadLetter) -> SentMessage:
+    """Send the original record again: same topic, key, value and headers, and `headrace-replay-of` with its id."""
+    headers = [(name, value) for name, value in letter.headers if name != REPLAY_HEADER]
+    async with producer(settings, MAX_INTERNAL_BYTES) as client:
+        sent = await client.send_and_wait(
+            letter.topic, letter.value, key=letter.key, headers=[*headers, (REPLAY_HEADER, letter.id.encode())]
+        )
+    return SentMessage(id=letter.id, partition=sent.partition, offset=sent.offset, timestamp_ms=sent.timestamp)

@@ -1,0 +1,100 @@
+"""Records of any topic, read from the beginning, from now on, or as far as they go; shown as one line or one object."""
+
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from aiokafka import ConsumerRecord
+
+from headrace.connect import assign_at_beginning, assign_at_end, consumer, partitions_of
+from headrace.errors import UsageError
+from runtime.kafka import topic_name
+from runtime.settings import Settings
+from schemas.topics import TOPICS, Topic
+
+MAX_LINE_CHARACTERS = 400
+"""Of a record that is shown to a person; programs get all of it."""
+
+_SHOWN_FIRST = ("type", "session_id", "seq", "text")
+
+
+def find_topic(name: str, settings: Settings) -> Topic:
+    """The topic of this name, given with or without the prefix; raises `UsageError` naming those there are."""
+    plain = name.removeprefix(settings.topic_prefix)
+    for topic in TOPICS:
+        if topic.name == plain:
+            return topic
+    raise UsageError(f"expected one of {', '.join(topic.name for topic in TOPICS)}, got {name}")
+
+
+async def follow_topic(settings: Settings, topic: Topic, *, from_beginning: bool) -> AsyncGenerator[ConsumerRecord]:
+    """Every record of the topic; does not end by itself."""
+    async with consumer(settings) as client:
+        partitions = await partitions_of(client, topic_name(settings, topic))
+        await (assign_at_beginning if from_beginning else assign_at_end)(client, partitions)
+        async for record in client:
+            yield record
+
+
+async def read_topic(settings: Settings, topic: Topic) -> AsyncGenerator[ConsumerRecord]:
+    """Every record that is in the topic at the moment of the call, partition by partition as they come."""
+    async with consumer(settings) as client:
+        partitions = await partitions_of(client, topic_name(settings, topic))
+        ends = await client.end_offsets(partitions)
+        await assign_at_beginning(client, partitions)
+        while any([await client.position(partition) < end for partition, end in ends.items()]):
+            for partition, records in (await client.getmany(timeout_ms=1_000)).items():
+                for record in records:
+                    if record.offset < ends[partition]:
+                        yield record
+
+
+def body_of(value: bytes | None) -> Any:
+    """The record's JSON; text that is none as it is, and bytes that are no text with marks in their place."""
+    if value is None:
+        return None
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return value.decode(errors="replace")
+
+
+def session_of(record: ConsumerRecord, body: Any) -> str | None:
+    """Whose record it is: what the body says, else the key."""
+    if isinstance(body, dict) and isinstance(body.get("session_id"), str):
+        return str(body["session_id"])
+    return None if record.key is None else record.key.decode(errors="replace")
+
+
+def as_object(record: ConsumerRecord, body: Any) -> dict[str, Any]:
+    """The record for a program: its place, time, key and headers, and its body as `record`."""
+    return {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "at": _time_of(record),
+        "key": None if record.key is None else record.key.decode(errors="replace"),
+        "headers": {name: value.decode(errors="replace") for name, value in record.headers},
+        "record": body,
+    }
+
+
+def as_line(record: ConsumerRecord, body: Any) -> tuple[str, str, str]:
+    """The record for a person: its time and place, its type, and what it says."""
+    place = f"{_time_of(record):%H:%M:%S.%f}"[:-3] + f" {record.partition}@{record.offset}"
+    if not isinstance(body, dict):
+        return place, "?", str(body)[:MAX_LINE_CHARACTERS]
+    session = session_of(record, body) or "-"
+    first = {name: body[name] for name in _SHOWN_FIRST if name in body and name not in ("type", "session_id")}
+    rest = {name: value for name, value in body.items() if name not in _SHOWN_FIRST and value not in (None, {}, [], "")}
+    said = " ".join(f"{name}={_short(value)}" for name, value in (first | rest).items())
+    return place, str(body.get("type", "user_message")), f"{session} {said}"[:MAX_LINE_CHARACTERS]
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _time_of(record: ConsumerRecord) -> datetime:
+    return datetime.fromtimestamp(record.timestamp / 1000, UTC)
