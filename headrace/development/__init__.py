@@ -1,0 +1,1 @@
+"""`headrace dev`: the whole pipeline on one machine, as child processes that end with it."""
