@@ -34,13 +34,14 @@ class Step(Struct, frozen=True, kw_only=True):
     """What an event leads to.
 
     `session` is the new state; None where nothing remains, or nothing ever was. `rewritten` says that the transcript is
-    not the old one with more entries, so the stored one is replaced. `aborted` are calls whose outcome is not needed.
+    not the old one with more entries, so the stored one is replaced. `settled` are the calls that were waited for, and are
+    not any more: their outcome came, or is not needed.
     """
 
     session: Session | None
     effects: tuple[Effect, ...] = ()
     events: tuple[AgentEvent, ...] = ()
-    aborted: tuple[str, ...] = ()
+    settled: tuple[str, ...] = ()
     refusal: Refusal | None = None
     rewritten: bool = False
 
@@ -132,18 +133,17 @@ class Draft:
             session=self.session,
             effects=tuple(self._effects),
             events=tuple(self._events),
-            aborted=tuple(self._aborted()),
+            settled=tuple(self._settled()),
             refusal=self.refusal,
             rewritten=self.rewritten,
         )
 
-    def _aborted(self) -> Iterator[str]:
+    def _settled(self) -> Iterator[str]:
         if self.before.head.turn is None:
             return
         still = {call.call_id for call in self.head.turn.pending} if self.head.turn else set()
-        outcome_of = getattr(self.event, "call_id", None)
         for call in self.before.head.turn.pending:
-            if call.call_id not in still and call.call_id != outcome_of:
+            if call.call_id not in still:
                 yield call.call_id
 
 

@@ -24,7 +24,6 @@ def agent_of(draft: Draft, message: MessageAccepted) -> str:
 def complete(draft: Draft, event: ModelCompleted) -> None:
     turn = draft.turn
     text = _answer(draft)
-    _close(draft, EndEntry(turn=turn.number, message_id=turn.message_id))
     draft.publish(
         TurnCompleted,
         text=text,
@@ -38,7 +37,7 @@ def complete(draft: Draft, event: ModelCompleted) -> None:
 def _answer(draft: Draft) -> str:
     """The text since the last tool result; an answer that paused is in several entries."""
     texts: list[str] = []
-    for entry in reversed(draft.transcript):
+    for entry in draft.session.newest_of_turn(draft.turn.number):
         if not isinstance(entry, AssistantEntry):
             break
         texts.append(text_of(entry.content))
@@ -72,7 +71,7 @@ def cancel_waiting(draft: Draft, message: MessageAccepted, reason: str, by: str 
 
 def _close(draft: Draft, end: EndEntry) -> None:
     """Pair every tool call with a result, so that the transcript stays valid, and mark the end."""
-    for tool_use_id in draft.session.unpaired_tool_uses():
+    for tool_use_id in draft.session.unpaired_tool_uses(end.turn):
         draft.append(
             ToolResultEntry(
                 turn=end.turn, tool_use_id=tool_use_id, content="the turn ended before this call did", is_error=True

@@ -3,6 +3,7 @@
 The transcript is stored entry by entry, so the bytes written for a turn do not grow with the conversation.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -103,7 +104,7 @@ class ToolResultEntry(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class EndEntry(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="end"):
-    """The end of a turn. `in_prompt` is false where the model must not see the turn again: it would fail again.
+    """The end of a turn that has no answer. `in_prompt` is false where the model must not see the turn again: it would fail again.
 
     `note` tells the model why the turn has no answer.
     """
@@ -148,16 +149,22 @@ class Session(Struct, frozen=True):
                     pass
         return tuple(ids)
 
-    def unpaired_tool_uses(self) -> tuple[str, ...]:
-        """The ids of the last round's tool calls that have no result yet, in the order of the calls."""
-        answered: set[str] = set()
+    def newest_of_turn(self, number: int) -> Iterator[Entry]:
+        """The entries of a turn, newest first: those of messages that were turned away meanwhile stand between them."""
         for entry in reversed(self.transcript):
+            if not isinstance(entry, AnsweredEntry) and entry.turn == number:
+                yield entry
+                if isinstance(entry, UserEntry):
+                    return
+
+    def unpaired_tool_uses(self, turn: int) -> tuple[str, ...]:
+        """The ids of the turn's last tool calls that have no result yet, in the order of the calls."""
+        answered: set[str] = set()
+        for entry in self.newest_of_turn(turn):
             if isinstance(entry, ToolResultEntry):
                 answered.add(entry.tool_use_id)
             elif isinstance(entry, AssistantEntry):
                 return tuple(use.id for use in entry.tool_uses() if use.id not in answered)
-            else:
-                return ()
         return ()
 
 

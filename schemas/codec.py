@@ -64,7 +64,7 @@ def type_tag(record: Struct) -> str:
 
 def rfc3339(at: datetime) -> str:
     """UTC time with milliseconds and `Z`."""
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    return at.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def cloud_event_headers(

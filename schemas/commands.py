@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.content import TextBlock, UserBlock
-from schemas.ids import AgentName, MessageId, SessionId, ShortText
+from schemas.ids import AgentName, BroadcastId, MessageId, SessionId, ShortText
 
 MAX_METADATA_ENTRIES = 50
 """Metadata is for correlation, not for payload; the same bound as OpenAI's metadata has (16) with room to spare."""
@@ -78,7 +78,7 @@ class Broadcast(Struct, frozen=True, kw_only=True, tag="broadcast"):
     """A message to many agents, each of which answers in a session of its own, `{id}:{agent}`."""
 
     text: Text
-    id: Annotated[MessageId, msgspec.Meta(max_length=120)] | None = None
+    id: BroadcastId | None = None
     audience: Literal["all"] | Annotated[tuple[AgentName, ...], msgspec.Meta(min_length=1, max_length=1_000)] = "all"
     sender: ShortText | None = None
     tenant: ShortText | None = None

@@ -1,8 +1,8 @@
 """Effects: what the core orders the shell to do.
 
 `log_offset` is the offset in the session log of the event that gave the order: whoever performs the effect first waits
-until the session's state reflects it. `timeout_ms` is what the turn's time limit leaves, from when the work begins: time
-during which no worker ran is not held against the call.
+until the session's state reflects it. `timeout_ms` is what the turn's time limit leaves, from when the work begins:
+time during which no worker ran is not held against the call.
 """
 
 from typing import Any

@@ -26,6 +26,15 @@ MessageId = Annotated[
         description="Identifies a command; the same id in the same session is answered once.",
     ),
 ]
+BroadcastId = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=120,
+        pattern="^[!-~]+$",
+        description="Identifies a broadcast; short enough that `{id}:{agent}` is a session id.",
+    ),
+]
 AgentName = Annotated[
     str,
     msgspec.Meta(

@@ -40,6 +40,7 @@ class Accept:
         self._shell = shell
         self._dead_letters = dead_letters
         self.acknowledger = Acknowledger()
+        self.is_full = False
 
     async def take(self, delivery: Delivery) -> None:
         ticket = self.acknowledger.take(delivery)

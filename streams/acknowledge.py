@@ -12,11 +12,13 @@ from streams.ports import Delivery, Fail
 class Ticket:
     """One record that is being worked on."""
 
-    __slots__ = ("_line", "delivery", "is_done")
+    __slots__ = ("_line", "delivery", "is_done", "is_void")
 
     def __init__(self, delivery: Delivery, line: "deque[Ticket]") -> None:
         self.delivery = delivery
         self.is_done = False
+        self.is_void = False
+        """The record will be delivered again, here or elsewhere: work on it that has not begun must not begin."""
         self._line = line
 
     def done(self) -> None:
@@ -42,6 +44,8 @@ class Acknowledger:
     def reset(self) -> None:
         """Forget all: after a rebalance what was not acknowledged is delivered again."""
         for line in self._lines.values():
+            for ticket in line:
+                ticket.is_void = True
             line.clear()
         self._lines.clear()
 

@@ -52,6 +52,10 @@ class CallModels:
         self._define_tools = define_tools
         self.acknowledger = Acknowledger()
 
+    @property
+    def is_full(self) -> bool:
+        return self._running.is_full
+
     async def take(self, delivery: Delivery) -> None:
         ticket = self.acknowledger.take(delivery)
         try:
@@ -64,13 +68,14 @@ class CallModels:
                 error=f"expected an order to call a model: {error}",
             )
             return
-        await self._running.start(order.call_id, ticket, self._perform(order, delivery.partition))
+        self._running.start(order.call_id, ticket, lambda: self._perform(order, delivery.partition))
 
-    async def _perform(self, order: CallModel, partition: int) -> None:
+    async def _perform(self, order: CallModel, partition: int) -> bool:
+        """Whether the log now has an outcome of the call."""
         session = await self._sessions.at(partition, order.session_id, order.log_offset)
         turn = session.head.turn if session else None
         if session is None or turn is None or turn.pending_call(order.call_id) is None:
-            return  # The outcome is in the log already, or nobody waits for it.
+            return False  # The outcome is in the state already, or nobody waits for it.
         started = self._shell.clock()
         outcome = await self._call(order, session, turn)
         now = self._shell.clock()
@@ -83,7 +88,8 @@ class CallModels:
             subject=order.session_id,
             traceparent=turn.traceparent,
         )
-        await (await self._shell.append(SESSION_LOG, event, order.session_id, headers))
+        await (await self._shell.append(SESSION_LOG, event, order.session_id, headers, partition))
+        return True
 
     async def _call(self, order: CallModel, session: Session, turn: Turn) -> ModelOutcome:
         spec = self._catalog.get(turn.agent)

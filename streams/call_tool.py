@@ -12,7 +12,7 @@ import structlog
 from agents.session import PendingCall, Session
 from agents.tools.port import ToolContext, ToolFault, ToolOutcome, ToolReturn
 from agents.tools.toolbox import Toolbox
-from schemas.codec import Headers, cloud_event_headers, decode_call_tool
+from schemas.codec import cloud_event_headers, decode_call_tool
 from schemas.dead_letter import Cause
 from schemas.effects import CallTool
 from schemas.failure import Failure, FailureCode
@@ -47,6 +47,10 @@ class CallTools:
         self._toolbox = toolbox
         self.acknowledger = Acknowledger()
 
+    @property
+    def is_full(self) -> bool:
+        return self._running.is_full
+
     async def take(self, delivery: Delivery) -> None:
         ticket = self.acknowledger.take(delivery)
         try:
@@ -56,33 +60,35 @@ class CallTools:
                 ticket, processor="call_tool", cause=Cause.NOT_VALID, error=f"expected an order to run a tool: {error}"
             )
             return
-        await self._running.start(order.call_id, ticket, self._perform(order, delivery.partition))
+        self._running.start(order.call_id, ticket, lambda: self._perform(order, delivery.partition))
 
-    async def _perform(self, order: CallTool, partition: int) -> None:
+    async def _perform(self, order: CallTool, partition: int) -> bool:
+        """Whether the log now has an outcome of the call."""
         session = await self._sessions.at(partition, order.session_id, order.log_offset)
         pending = _pending(session, order)
         if session is None or pending is None:
-            return  # The outcome is in the log already, or nobody waits for it.
+            return False  # The outcome is in the state already, or nobody waits for it.
         started = self._shell.clock()
         outcome: ToolOutcome = OUTCOME_UNKNOWN
         if self._toolbox.is_idempotent(order.tool):
             outcome = await self._run(order)
         elif pending.started_offset is None:
-            claim = await self._claim(order)
+            claim = await self._claim(order, partition)
             pending = _pending(await self._sessions.at(partition, order.session_id, claim), order)
             if pending is None:
-                return
+                return False
             if pending.started_offset == claim:
                 outcome = await self._run(order)
         now = self._shell.clock()
         event = _event(order, outcome, now, (now - started) // timedelta(milliseconds=1))
-        await (await self._shell.append(SESSION_LOG, event, order.session_id, self._headers(event, order, now)))
+        await self._append(event, order, partition)
+        return True
 
-    async def _claim(self, order: CallTool) -> int:
+    async def _claim(self, order: CallTool, partition: int) -> int:
         """Say in the log that the tool is about to run; where the log has that."""
         now = self._shell.clock()
         event = ToolStarted(session_id=order.session_id, call_id=order.call_id, at=now)
-        return await (await self._shell.append(SESSION_LOG, event, order.session_id, self._headers(event, order, now)))
+        return await self._append(event, order, partition)
 
     async def _run(self, order: CallTool) -> ToolOutcome:
         context = ToolContext(call_id=order.call_id, session_id=order.session_id, agent=order.agent)
@@ -91,10 +97,12 @@ class CallTools:
             log.warning("tool_failed", call_id=order.call_id, tool=order.tool, exc_info=outcome.cause)
         return outcome
 
-    def _headers(self, event: ToolStarted | ToolCompleted | ToolFailed, order: CallTool, at: datetime) -> Headers:
-        return cloud_event_headers(
-            event, id=order.call_id, source="/headrace/call_tool", at=at, subject=order.session_id
+    async def _append(self, event: ToolStarted | ToolCompleted | ToolFailed, order: CallTool, partition: int) -> int:
+        """Append an outcome or a claim to the session log, and wait until it is durable; its offset."""
+        headers = cloud_event_headers(
+            event, id=order.call_id, source="/headrace/call_tool", at=event.at, subject=order.session_id
         )
+        return await (await self._shell.append(SESSION_LOG, event, order.session_id, headers, partition))
 
 
 def _pending(session: Session | None, order: CallTool) -> PendingCall | None:

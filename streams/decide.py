@@ -32,7 +32,7 @@ Emitted = list[asyncio.Future[int]]
 
 
 class Decide:
-    """The processor. `abort` is told the calls of this worker whose outcome is not needed any more."""
+    """The processor. `settle` is told the calls whose outcome is in the state, or is not needed any more."""
 
     def __init__(
         self,
@@ -41,15 +41,16 @@ class Decide:
         catalog: Catalog,
         sessions: Sessions,
         recorder: Recorder,
-        abort: Callable[[str], None],
+        settle: Callable[[str], None],
     ) -> None:
         self._shell = shell
         self._dead_letters = dead_letters
         self._catalog = catalog
         self._sessions = sessions
         self._recorder = recorder
-        self._abort = abort
+        self._settle = settle
         self.acknowledger = Acknowledger()
+        self.is_full = False
 
     async def take(self, delivery: Delivery) -> None:
         ticket = self.acknowledger.take(delivery)
@@ -76,24 +77,24 @@ class Decide:
             emitted.append(await self._bury(delivery, Cause.CORE_ERROR, f"{cause}: {error}", session_id))
         if step.refusal is not None:
             emitted.append(await self._bury(delivery, step.refusal.cause, step.refusal.error, session_id))
-        emitted += await self._emit(step, event, before)
+        emitted += await self._emit(step, event, before, partition)
         changes = writes(session_id, before, step)
         if changes:
             self._sessions.change(partition, session_id, step.session)
         self._recorder.submit(Handled(ticket, session_id if changes else None, emitted, changes))
-        for call_id in step.aborted:
-            self._abort(call_id)
+        for call_id in step.settled:
+            self._settle(call_id)
 
-    async def _emit(self, step: Step, event: SessionEvent, before: Session | None) -> Emitted:
+    async def _emit(self, step: Step, event: SessionEvent, before: Session | None, partition: int) -> Emitted:
         emitted: Emitted = []
         trace = _trace(step.session, before, event)
         for order in step.effects:
             topic = LLM_REQUESTS if isinstance(order, CallModel) else TOOL_CALLS
             headers = self._headers(order, order.call_id, event, trace)
-            emitted.append(await self._shell.append(topic, order, order.session_id, headers))
+            emitted.append(await self._shell.append(topic, order, order.session_id, headers, partition))
         for happened in step.events:
             headers = self._headers(happened, f"{happened.session_id}#{happened.seq}", event, trace)
-            emitted.append(await self._shell.append(AGENT_EVENTS, happened, happened.session_id, headers))
+            emitted.append(await self._shell.append(AGENT_EVENTS, happened, happened.session_id, headers, partition))
         return emitted
 
     def _headers(self, record: Effect | AgentEvent, id: str, event: SessionEvent, trace: str | None) -> Headers:

@@ -1,5 +1,6 @@
 """The processors, wired: everything of a worker but Kafka, Faust and the process."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -54,7 +55,7 @@ class Pipeline:
         definitions = _definitions(catalog, toolbox)
         self._accept = Accept(shell, dead_letters)
         self._route = RouteBroadcasts(shell, dead_letters, catalog)
-        self._decide = Decide(shell, dead_letters, catalog, self.sessions, self.recorder, self._abort)
+        self._decide = Decide(shell, dead_letters, catalog, self.sessions, self.recorder, self._settle)
         self._call_model = CallModels(
             shell, dead_letters, self.sessions, self.model_calls, catalog, model, lambda spec: definitions[spec.name]
         )
@@ -80,24 +81,30 @@ class Pipeline:
             processor.acknowledger.reset()
         self.model_calls.forget_tickets()
         self.tool_calls.forget_tickets()
-        self.sessions.restart({})
+        self.sessions.restart({}, {})
 
-    def resume(self, positions: dict[int, int]) -> None:
-        """The rebalance is over; `positions`: for each partition held, the last committed offset of its session log."""
-        self.sessions.restart(positions)
+    def resume(self, positions: dict[int, int], ends: dict[int, int] | None = None) -> None:
+        """The rebalance is over.
+
+        Args:
+            positions: for each partition held, the last committed offset of its session log.
+            ends: for each partition held, the last offset that its session log has now. Calls wait until `decide` has
+                come there: their outcome may be among what it reads again.
+        """
+        self.sessions.restart(positions, ends or {})
         self.model_calls.abandon(set(positions))
         self.tool_calls.abandon(set(positions))
 
     async def drain(self, timeout_s: float) -> bool:
         """No more records come: let running calls finish and all be recorded; whether that took less than the time."""
-        finished = await self.model_calls.idle(timeout_s) and await self.tool_calls.idle(timeout_s)
+        models, tools = await asyncio.gather(self.model_calls.idle(timeout_s), self.tool_calls.idle(timeout_s))
         await self.model_calls.stop()
         await self.tool_calls.stop()
-        return await self.recorder.idle(timeout_s) and finished
+        return await self.recorder.idle(timeout_s) and models and tools
 
-    def _abort(self, call_id: str) -> None:
-        self.model_calls.abort(call_id)
-        self.tool_calls.abort(call_id)
+    def _settle(self, call_id: str) -> None:
+        self.model_calls.settle(call_id)
+        self.tool_calls.settle(call_id)
 
 
 def _definitions(catalog: Catalog, toolbox: Toolbox) -> dict[str, list[dict[str, Any]]]:

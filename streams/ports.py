@@ -63,10 +63,16 @@ Fail = Callable[[BaseException], None]
 
 
 class Processor(Protocol):
-    """Takes the records of its topic, in the order of each partition."""
+    """Takes the records of its topic, in the order of each partition.
+
+    While it `is_full` it should be given no more; it takes what was fetched already.
+    """
+
+    @property
+    def is_full(self) -> bool: ...
 
     async def take(self, delivery: Delivery) -> None:
-        """Take one record; waits only to hold back its topic. Never raises for what a record says."""
+        """Take one record; waits only for the outbox to accept. Never raises for what a record says."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -78,7 +84,14 @@ class Shell:
     fail: Fail
     topic_prefix: str = ""
 
-    async def append(self, topic: Topic, record: Struct, session_id: str, headers: Headers) -> asyncio.Future[int]:
-        """Append a record under its session's key; see `Outbox.append`."""
+    async def append(
+        self, topic: Topic, record: Struct, session_id: str, headers: Headers, partition: int | None = None
+    ) -> asyncio.Future[int]:
+        """Append a record under its session's key; see `Outbox.append`.
+
+        `partition` spares the hash of the key where it is known: all topics of a session have the same.
+        """
         name = self.topic_prefix + topic.name
-        return await self.outbox.append(name, key=session_id.encode(), value=encode(record), headers=headers)
+        return await self.outbox.append(
+            name, key=session_id.encode(), value=encode(record), headers=headers, partition=partition
+        )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from streams.acknowledge import Ticket
 from streams.ports import Shell, Table
 from streams.sessions import Sessions
-from streams.store import Write
+from streams.store import Write, coalesced
 
 MAX_BATCH = 500
 """Enough events that the round trip to the broker does not count, few enough that commits stay near."""
@@ -76,27 +76,17 @@ class Recorder:
         for handled in batch:
             for emitted in handled.emitted:
                 await emitted
-        items = _coalesced(batch)
+        items = coalesced(write for handled in batch for write in handled.writes)
         if items:
             written = [
                 await self._shell.outbox.append(
                     self._table.changelog_topic, key=key, value=value, headers=[], partition=partition
                 )
-                for key, value in items.items()
+                for key, value in items
             ]
             offsets = [await future for future in written]
-            self._table.put(partition, list(items.items()), offsets[-1])
+            self._table.put(partition, items, offsets[-1])
         for handled in batch:
             if handled.session_id is not None:
                 self._sessions.stored(partition, handled.session_id)
             handled.ticket.done()
-
-
-def _coalesced(batch: list[Handled]) -> dict[bytes, bytes | None]:
-    """The last write of each key, where the last one stood: a head must follow the entries that it counts."""
-    items: dict[bytes, bytes | None] = {}
-    for handled in batch:
-        for key, value in handled.writes:
-            items.pop(key, None)
-            items[key] = value
-    return items

@@ -26,6 +26,7 @@ class RouteBroadcasts:
         self._dead_letters = dead_letters
         self._catalog = catalog
         self.acknowledger = Acknowledger()
+        self.is_full = False
 
     async def take(self, delivery: Delivery) -> None:
         ticket = self.acknowledger.take(delivery)

@@ -1,83 +1,132 @@
 """The calls that run in this worker: many at once, bounded, each once, and abortable."""
 
 import asyncio
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from streams.acknowledge import Ticket
 from streams.ports import Fail
 
+Work = Callable[[], Coroutine[Any, Any, bool]]
+"""Performs a call; whether the log now has an outcome that `settle` will be told of."""
+
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A call that runs, and the deliveries that wait for its end: a rebalance delivers the order again."""
+    """A call, and the deliveries that wait for its end: a rebalance delivers the order again."""
 
+    call_id: str
     partition: int
-    task: asyncio.Task[None]
-    tickets: list[Ticket] = field(default_factory=list)
+    work: Work
+    tickets: list[Ticket]
+    task: asyncio.Task[bool] | None = None
 
 
 class RunningCalls:
-    """At most `limit` calls run; whoever starts one more waits, which holds back its topic."""
+    """At most `limit` calls run. Those that were fetched before it `is_full` wait for a place, in their order.
+
+    A call whose outcome is in the log is remembered until `decide` has come to it: until then the session still seems
+    to wait for it, and the same order would be performed again.
+    """
 
     def __init__(self, limit: int, fail: Fail) -> None:
-        self._slots = asyncio.Semaphore(limit)
+        self._limit = limit
         self._fail = fail
         self._calls: dict[str, Call] = {}
+        self._waiting: deque[Call] = deque()
+        self._tasks: set[asyncio.Task[bool]] = set()
 
     def __len__(self) -> int:
+        """How many calls run."""
+        return len(self._tasks)
+
+    @property
+    def remembered(self) -> int:
+        """How many calls run, or wait for a place, or for `decide` to read their outcome."""
         return len(self._calls)
 
-    async def start(self, call_id: str, ticket: Ticket, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work`; the ticket is done when it ends. A call that runs already is joined, not started again."""
-        if call_id not in self._calls:
-            await self._slots.acquire()
-        call = self._calls.get(call_id)
-        if call is not None:
-            work.close()
-            call.tickets.append(ticket)
-            return
-        task = asyncio.create_task(work, name=call_id)
-        self._calls[call_id] = Call(ticket.delivery.partition, task, [ticket])
-        task.add_done_callback(lambda done: self._finish(call_id, done))
+    @property
+    def is_full(self) -> bool:
+        return bool(self._waiting)
 
-    def abort(self, call_id: str) -> None:
-        """Stop the call, if it runs here; its order counts as done."""
+    def start(self, call_id: str, ticket: Ticket, work: Work) -> None:
+        """Run `work()`; the ticket is done when it ends. A call that is known is joined, not started again."""
         call = self._calls.get(call_id)
         if call is not None:
+            self._join(call, ticket)
+            return
+        call = self._calls[call_id] = Call(call_id, ticket.delivery.partition, work, [ticket])
+        if len(self._tasks) < self._limit:
+            self._run(call)
+        else:
+            self._waiting.append(call)
+
+    def settle(self, call_id: str) -> None:
+        """`decide` waits for the call no longer: stop it, if it runs here; its order counts as done."""
+        call = self._calls.pop(call_id, None)
+        if call is None:
+            return
+        if call.task is not None:
             call.task.cancel()
+            return
+        self._waiting.remove(call)
+        for ticket in call.tickets:
+            ticket.done()
 
     def abandon(self, kept: set[int]) -> None:
         """Stop the calls of partitions that this worker has lost: their new owner makes them again."""
-        for call in list(self._calls.values()):
-            if call.partition not in kept:
-                call.tickets.clear()
+        for call in [call for call in self._calls.values() if call.partition not in kept]:
+            call.tickets.clear()
+            if call.task is not None:
                 call.task.cancel()
+            # Forgotten at once: an order that came back must not join a call that is being stopped.
+            del self._calls[call.call_id]
+        self._waiting = deque(call for call in self._waiting if call.partition in kept)
 
     def forget_tickets(self) -> None:
         """A rebalance began: what is not acknowledged is delivered again, and joins the call that runs."""
+        for call in self._waiting:
+            del self._calls[call.call_id]
+        self._waiting.clear()
         for call in self._calls.values():
             call.tickets.clear()
 
     async def idle(self, timeout_s: float) -> bool:
-        """Wait until no call runs, `timeout_s` at most; whether none does."""
-        tasks = [call.task for call in self._calls.values()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout_s)
-        return not self._calls
+        """Start no more, and wait until no call runs, `timeout_s` at most; whether none does."""
+        self._waiting.clear()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+        return not self._tasks
 
     async def stop(self) -> None:
         """Cancel all calls without acknowledging their orders."""
-        tasks = [call.task for call in self._calls.values()]
         self.abandon(kept=set())
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _finish(self, call_id: str, task: asyncio.Task[None]) -> None:
-        call = self._calls.pop(call_id)
-        self._slots.release()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)
-            return
+    def _run(self, call: Call) -> None:
+        call.task = task = asyncio.create_task(call.work(), name=call.call_id)
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._finish(call, done))
+
+    def _join(self, call: Call, ticket: Ticket) -> None:
+        if call.task is not None and call.task.done():
+            ticket.done()
+        else:
+            call.tickets.append(ticket)
+
+    def _finish(self, call: Call, task: asyncio.Task[bool]) -> None:
+        self._tasks.discard(task)
+        if self._waiting and len(self._tasks) < self._limit:
+            self._run(self._waiting.popleft())
+        if not task.cancelled():
+            error = task.exception()
+            if error is not None:
+                self._fail(error)
+                return
+            if not task.result() and self._calls.get(call.call_id) is call:
+                del self._calls[call.call_id]
         for ticket in call.tickets:
             ticket.done()
+        call.tickets.clear()

@@ -24,6 +24,7 @@ class Sessions:
         self._unstored: defaultdict[tuple[int, str], int] = defaultdict(int)
         self._bytes = 0
         self._positions: dict[int, int] = {}
+        self._floors: dict[int, int] = {}
         self._waiting: defaultdict[int, list[tuple[int, int, asyncio.Future[None]]]] = defaultdict(list)
         self._order = count()
 
@@ -60,15 +61,22 @@ class Sessions:
                 future.set_result(None)
 
     async def at(self, partition: int, session_id: str, offset: int) -> Session | None:
-        """The session when `decide` has handled the log up to `offset` at least."""
+        """The session when `decide` has handled the log up to `offset` at least, and what it reads again at a start."""
+        offset = max(offset, self._floors.get(partition, -1))
         if self._positions.get(partition, -1) < offset:
             future = asyncio.get_running_loop().create_future()
             heappush(self._waiting[partition], (offset, next(self._order), future))
             await future
         return self.load(partition, session_id)
 
-    def restart(self, positions: dict[int, int]) -> None:
-        """Forget all that the table does not have; `positions`: the last offset of each log that it reflects."""
+    def restart(self, positions: dict[int, int], floors: dict[int, int]) -> None:
+        """Forget all that the table does not have.
+
+        Args:
+            positions: the last offset of each partition's log that the table reflects.
+            floors: offsets that must be handled before anybody is told of a state.
+        """
+        self._floors = floors
         self._cache.clear()
         self._unstored.clear()
         self._bytes = 0

@@ -3,7 +3,7 @@
 Keys: `h␀session` and `t␀session␀00000000`, the entry's number in hexadecimal. Values: JSON.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -49,7 +49,7 @@ def _entry(get: Callable[[bytes], bytes | None], session_id: str, number: int) -
 
 
 def writes(session_id: str, before: Session | None, step: Step) -> list[Write]:
-    """What the table needs to get from `before` to the step's session; the head comes last."""
+    """What the table needs to get from `before` to the step's session, in an order fit for `coalesced`."""
     after = step.session
     if after is before:
         return []
@@ -59,6 +59,23 @@ def writes(session_id: str, before: Session | None, step: Step) -> list[Write]:
     items: list[Write] = []
     if after is not None:
         items += [(entry_key(session_id, n), encode(after.transcript[n])) for n in range(kept, new_count)]
-    items += [(entry_key(session_id, n), None) for n in range(new_count, old_count)]
     items.append((head_key(session_id), encode(after.head) if after is not None else None))
+    items += [(entry_key(session_id, n), None) for n in range(new_count, old_count)]
     return items
+
+
+def coalesced(writes: Iterable[Write]) -> list[Write]:
+    """The last write of each key, in an order of which every prefix leaves each session readable.
+
+    A worker may die after any of them: a head must follow the entries that it counts, and entries must not go before
+    the head that counts them.
+    """
+    last = dict(writes)
+    return sorted(last.items(), key=_turn_to_write)
+
+
+def _turn_to_write(write: Write) -> int:
+    key, value = write
+    if key.startswith(HEAD_PREFIX):
+        return 1
+    return 0 if value is not None else 2

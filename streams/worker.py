@@ -109,7 +109,7 @@ class _Worker:
             cached_sessions=settings.session_cache,
         )
         pipeline = Pipeline(shell, table, self._catalog, model, self._toolbox, capacity)
-        attach(app, pipeline, settings, self._fail)
+        attach(app, pipeline, settings)
         starting = asyncio.create_task(app.start())
         starting.add_done_callback(self._started)
         expiring = asyncio.create_task(self._expire(shell, table, pipeline))

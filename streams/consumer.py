@@ -1,0 +1,154 @@
+"""Faust's consumer, giving records straight to their processors.
+
+Faust does what it does well: the group, the assignment of partitions next to their tables, their recovery. What it does
+per record (two tasks, an event, a queue, a stream, sensors) cost more than the processors, and its acknowledgement may
+commit past a record that is in flight. Here a record goes from the fetch to `take`, and an acknowledgement, which comes
+in order, is the offset to commit.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import aiokafka
+import faust
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from streams.ports import Delivery, Processor
+
+FETCH_MAX_WAIT_MS = 50
+"""Faust has 1,500 fixed. aiokafka has one fetch per broker in flight, and a partition that is drained meanwhile is not
+read until it returns: this bounds that delay, at the price of 20 empty fetches per second when idle."""
+POLL_S = 1.0
+HELD_POLL_S = 0.05
+"""While a processor is full its partitions are not read; this often it is asked whether it has room again."""
+RECORDS_PER_SLICE = 100
+"""Records given out before other tasks get their turn."""
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust is not typed.
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001  # Read when the consumer starts.
+        return consumer
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]
+    """Overrides how Faust's consumer hands out records and what it commits."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._acknowledged: dict[TP, int] = {}
+        self._held: set[TP] = set()
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        offsets: Mapping[TP, int] = await super().seek_to_committed()
+        committed = {TP(tp.topic, tp.partition): offset or 0 for tp, offset in offsets.items()}
+        log_partitions = [tp for tp in committed if tp.topic == self.app.log_topic]
+        ends = await self.highwaters(*log_partitions)
+        self.app.on_positions(
+            {tp.partition: committed[tp] - 1 for tp in log_partitions},
+            {tp.partition: end - 1 for tp, end in ends.items()},
+        )
+        return offsets
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await super().on_partitions_revoked(revoked)
+        self._acknowledged.clear()
+        self._held.clear()
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Faust's loop from the fetch to the streams; runs as long as `fetcher`."""
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                records, active = await self._wait_next_records(HELD_POLL_S if self._held else POLL_S)
+                self._release()
+                if not self.flow_active:
+                    await self.perform_seek()
+                elif records:
+                    await self._give_out(records, active)
+                await asyncio.sleep(0)
+        except (*self.consumer_stopped_errors, asyncio.CancelledError):
+            if not self.app.should_stop:
+                raise
+
+    async def _give_out(self, records: Mapping[TP, list[Any]], active: set[TP]) -> None:
+        generation = self.app.consumer_generation_id
+        for number, (tp, record) in enumerate(_interleaved(records)):
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if number % RECORDS_PER_SLICE == 0:
+                await asyncio.sleep(0)
+            processor = self.app.processors.get(tp.topic)
+            if processor is None:
+                await self._recover(tp, record, active)
+                continue
+            await processor.take(self._delivery(tp, record, generation))
+            if processor.is_full and tp not in self._held:
+                self._held.add(tp)
+                self.on_buffer_full(tp)
+
+    async def _recover(self, tp: TP, record: Any, active: set[TP]) -> None:
+        """A record of a changelog goes Faust's way, to the recovery of its table."""
+        if tp in active:
+            await self.callback(self._to_message(tp, record))
+            self._read_offset[tp] = record.offset
+
+    def _release(self) -> None:
+        for tp in [tp for tp in self._held if not self.app.processors[tp.topic].is_full]:
+            self._held.discard(tp)
+            self.on_buffer_drop(tp)
+
+    def _delivery(self, tp: TP, record: Any, generation: int) -> Delivery:
+        def ack() -> None:
+            if generation == self.app.consumer_generation_id:
+                self._acknowledged[tp] = record.offset + 1
+
+        return Delivery(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+            at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+            ack=ack,
+        )
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterable[TP]:
+        return [tp for tp in self._acknowledged if topics is None or tp in topics or tp.topic in topics]
+
+    def _new_offset(self, tp: TP) -> int:
+        return self._acknowledged[tp]
+
+
+def _interleaved(records: Mapping[TP, list[Any]]) -> Iterable[tuple[TP, Any]]:
+    """One record of each partition in turn, so that none waits for the backlog of another."""
+    rounds = max(map(len, records.values()), default=0)
+    for number in range(rounds):
+        for tp, batch in records.items():
+            if number < len(batch):
+                yield tp, batch[number]
+
+
+class Transport(driver.Transport):  # type: ignore[misc]
+    Consumer = Consumer
+
+
+class App(faust.App):  # type: ignore[misc]
+    """`on_positions` hears, whenever the consumer begins to read, where it begins and where `log_topic` ends.
+
+    Both are by partition, and the last offset that is committed, or there; -1: none is.
+    """
+
+    processors: Mapping[str, Processor]
+    log_topic: str
+    on_positions: Callable[[dict[int, int], dict[int, int]], None]
+
+    def _new_transport(self) -> Transport:
+        return Transport(self.conf.broker_consumer, self)
