@@ -34,8 +34,8 @@ class Step(Struct, frozen=True, kw_only=True):
     """What an event leads to.
 
     `session` is the new state; None where nothing remains, or nothing ever was. `rewritten` says that the transcript is
-    not the old one with more entries, so the stored one is replaced. `settled` are the calls that were waited for, and are
-    not any more: their outcome came, or is not needed.
+    not the old one with more entries, so the stored one is replaced. `settled` are the calls that were waited for and
+    are not any more: their outcome came, or is not needed.
     """
 
     session: Session | None

@@ -13,8 +13,8 @@ def limit_reached(code: FailureCode, limit: int, what: str) -> Failure:
     return Failure(code=code, message=error)
 
 
-def queue_full(limit: int) -> Failure:
-    error = f"expected at most {limit} messages to wait for the running turn: send it again when the turn has ended"
+def queue_full(limit: int, what: str) -> Failure:
+    error = f"expected at most {limit} {what} to wait for the running turn: send it again when the turn has ended"
     return Failure(code=FailureCode.LIMIT_QUEUE, message=error, retryable=True)
 
 

@@ -24,5 +24,6 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     turn_seconds: Positive = 600
     # About 500,000 tokens at four bytes each: more than the largest context window of most models.
     transcript_bytes: Positive = 2 << 20
-    # Rewritten with the session's head at each step, so it is kept small.
+    # Rewritten with the session's head at each step, so it is kept small; one record of a topic has to hold it.
     queued_messages: Positive = 16
+    queued_bytes: Positive = 1 << 20

@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from agents.session import AnsweredEntry, AssistantEntry, EndEntry, Entry, Session, ToolResultEntry, UserEntry
+from agents.session import AnsweredEntry, AssistantEntry, EndEntry, Session, ToolResultEntry, UserEntry
 from agents.spec import AgentSpec
+from schemas.content import AssistantBlock, RedactedThinkingBlock, TextBlock, ThinkingBlock
 
 CACHE = {"type": "ephemeral"}
+TurnEntry = UserEntry | AssistantEntry | ToolResultEntry | EndEntry
 
 
 class Prompt(Struct, frozen=True, kw_only=True):
@@ -45,10 +47,11 @@ def build_prompt(spec: AgentSpec, tools: Sequence[dict[str, Any]], session: Sess
 
 def _messages(session: Session) -> list[dict[str, Any]]:
     hidden = {entry.turn for entry in session.transcript if isinstance(entry, EndEntry) and not entry.in_prompt}
+    visible = [
+        entry for entry in session.transcript if not isinstance(entry, AnsweredEntry) and entry.turn not in hidden
+    ]
     messages: list[dict[str, Any]] = []
-    for entry in _in_call_order(session.transcript):
-        if isinstance(entry, AnsweredEntry) or entry.turn in hidden:
-            continue
+    for entry in _in_call_order(visible):
         role, blocks = _blocks(entry)
         if not blocks:
             continue
@@ -61,9 +64,9 @@ def _messages(session: Session) -> list[dict[str, Any]]:
     return messages
 
 
-def _in_call_order(transcript: tuple[Entry, ...]) -> list[Entry]:
+def _in_call_order(transcript: Sequence[TurnEntry]) -> list[TurnEntry]:
     """The transcript with each round's tool results in the order of its calls, not of their arrival."""
-    ordered: list[Entry] = []
+    ordered: list[TurnEntry] = []
     round_: list[ToolResultEntry] = []
     calls: tuple[str, ...] = ()
     for entry in transcript:
@@ -83,12 +86,20 @@ def _sorted(results: list[ToolResultEntry], calls: tuple[str, ...]) -> list[Tool
     return sorted(results, key=lambda result: calls.index(result.tool_use_id))
 
 
-def _blocks(entry: UserEntry | AssistantEntry | ToolResultEntry | EndEntry) -> tuple[str, list[dict[str, Any]]]:
+def _acceptable(content: Sequence[AssistantBlock]) -> list[AssistantBlock]:
+    """What the API takes back of an answer: no blank text, and no thinking at its end, where it was cut off."""
+    kept = [block for block in content if not isinstance(block, TextBlock) or block.text.strip()]
+    while kept and isinstance(kept[-1], ThinkingBlock | RedactedThinkingBlock):
+        kept.pop()
+    return kept
+
+
+def _blocks(entry: TurnEntry) -> tuple[str, list[dict[str, Any]]]:
     match entry:
         case UserEntry():
             return "user", [msgspec.to_builtins(block) for block in entry.content]
         case AssistantEntry():
-            return "assistant", [msgspec.to_builtins(block) for block in entry.content]
+            return "assistant", [msgspec.to_builtins(block) for block in _acceptable(entry.content)]
         case ToolResultEntry():
             result: dict[str, Any] = {
                 "type": "tool_result",

@@ -7,10 +7,11 @@ gives the same state, effects and agent events, byte for byte.
 from datetime import timedelta
 from typing import assert_never
 
+import msgspec
 from msgspec.structs import replace
 
 from agents.catalog import Catalog
-from agents.draft import Draft, Step
+from agents.draft import Draft, Step, size_bytes
 from agents.endings import agent_of, cancel_running, cancel_waiting, complete, fail, turn_away
 from agents.failures import (
     UNUSABLE_ANSWERS,
@@ -58,6 +59,11 @@ from schemas.log import (
     ToolStarted,
 )
 
+ANSWERED_IDS_PER_ENTRY = 1_000
+"""At most 300 bytes each: an entry stays far below what a record may have."""
+REMEMBERED_COMMANDS = 16
+"""Of a session. A command is accepted twice when a worker dies just after it accepted it, so few come in between."""
+
 
 def reduce(catalog: Catalog, session: Session | None, event: SessionEvent, offset: int) -> Step:
     """What `event`, at `offset` of the session log, does to `session` (None: there is none yet).
@@ -73,6 +79,8 @@ def reduce(catalog: Catalog, session: Session | None, event: SessionEvent, offse
     elif offset <= session.head.log_offset:
         return Step(session=session)
     draft = Draft(catalog, session, event, offset)
+    if isinstance(event, CancelRequested | ApprovalDecided | SessionEndRequested) and not _is_new(draft, event):
+        return Step(session=session)
     match event:
         case MessageAccepted():
             _accept(draft, event)
@@ -88,9 +96,10 @@ def reduce(catalog: Catalog, session: Session | None, event: SessionEvent, offse
             _approval_decided(draft, event)
         case SessionEndRequested():
             _end_session(draft, event)
+        case SessionExpired() if draft.before.is_idle_since(event.idle_since):
+            return Step(session=None, rewritten=True)
         case SessionExpired():
-            if session.head.turn is None and session.head.updated_at <= event.idle_since:
-                return Step(session=None, rewritten=True)
+            pass
         case _:
             assert_never(event)
     _start_waiting(draft)
@@ -115,6 +124,15 @@ def quarantine(catalog: Catalog, session: Session | None, event: SessionEvent, o
     return draft.step()
 
 
+def _is_new(draft: Draft, command: CancelRequested | ApprovalDecided | SessionEndRequested) -> bool:
+    """Whether the command was not followed or refused already; it counts as such from now on."""
+    known = draft.head.commands
+    if command.command_id in known:
+        return False
+    draft.set(commands=(*known, command.command_id)[-REMEMBERED_COMMANDS:])
+    return True
+
+
 # Messages
 
 
@@ -126,10 +144,20 @@ def _accept(draft: Draft, message: MessageAccepted) -> None:
         turn_away(draft, message, quarantined(head.quarantined))
     elif head.ended_at is not None:
         turn_away(draft, message, session_ended(head.session_id))
-    elif head.turn is not None and len(head.queue) >= draft.limits.queued_messages:
-        turn_away(draft, message, queue_full(draft.limits.queued_messages))
+    elif head.turn is not None and (full := _full(draft, (*head.queue, message))):
+        turn_away(draft, message, full)
     else:
         draft.set(queue=(*head.queue, message))
+
+
+def _full(draft: Draft, queue: tuple[MessageAccepted, ...]) -> Failure | None:
+    """The limit that forbids such a queue, if one does."""
+    limits = draft.limits
+    if len(queue) > limits.queued_messages:
+        return queue_full(limits.queued_messages, "messages")
+    if sum(len(msgspec.json.encode(message)) for message in queue) > limits.queued_bytes:
+        return queue_full(limits.queued_bytes, "bytes of messages")
+    return None
 
 
 def _start_waiting(draft: Draft) -> None:
@@ -146,7 +174,14 @@ def _start(draft: Draft, message: MessageAccepted) -> None:
     if spec is None:
         turn_away(draft, message, unknown_agent(agent, draft.catalog.agents))
         return
-    number = draft.head.turns + 1
+    entry = UserEntry(turn=draft.head.turns + 1, message_id=message.message_id, content=message.content)
+    limit = spec.limits.transcript_bytes
+    if draft.head.transcript_bytes + size_bytes(entry) > limit:
+        # Not even its text is kept: what forbids the growth must not itself grow.
+        what = "bytes of transcript in a session"
+        turn_away(draft, message, limit_reached(FailureCode.LIMIT_TRANSCRIPT, limit, what))
+        return
+    number = entry.turn
     turn = Turn(
         number=number,
         turn_id=turn_id(draft.head.session_id, number),
@@ -156,7 +191,7 @@ def _start(draft: Draft, message: MessageAccepted) -> None:
         traceparent=message.traceparent,
     )
     draft.set(turns=number, agent=agent, turn=turn)
-    draft.append(UserEntry(turn=number, message_id=message.message_id, content=message.content))
+    draft.append(entry)
     draft.publish(TurnStarted, user_id=message.user_id, tenant=message.tenant, metadata=message.metadata)
     _call_model(draft)
 
@@ -208,7 +243,7 @@ def _breach(draft: Draft) -> Failure | None:
 def _model_returned(draft: Draft, event: ModelCompleted | ModelFailed) -> None:
     draft.set(usage=draft.head.usage + event.usage, cost_micros=draft.head.cost_micros + event.cost_micros)
     call = draft.head.turn and draft.head.turn.pending_call(event.call_id)
-    if not call:
+    if not call or call.kind != CallKind.MODEL:
         return
     draft.settle(call)
     draft.set_turn(usage=draft.turn.usage + event.usage, cost_micros=draft.turn.cost_micros + event.cost_micros)
@@ -243,6 +278,11 @@ def _call_tools(draft: Draft, tool_uses: list[ToolUseBlock]) -> None:
     limit = draft.spec.limits.tool_calls_per_turn
     if draft.turn.tool_calls + len(tool_uses) > limit:
         fail(draft, limit_reached(FailureCode.LIMIT_TOOL_CALLS, limit, "tool calls in a turn"))
+        return
+    breach = _breach(draft)
+    if breach is not None:
+        # The model could not be told the results, so the tools must not have their effects.
+        fail(draft, breach)
         return
     draft.set_turn(tool_calls=draft.turn.tool_calls + len(tool_uses))
     for use in tool_uses:
@@ -303,7 +343,7 @@ def _tool_started(draft: Draft, event: ToolStarted) -> None:
 
 def _tool_returned(draft: Draft, event: ToolCompleted | ToolFailed) -> None:
     call = draft.head.turn and draft.head.turn.pending_call(event.call_id)
-    if not call:
+    if not call or call.kind != CallKind.TOOL:
         return
     if isinstance(event, ToolCompleted):
         _take_result(draft, call, event.content, failed=False)
@@ -335,8 +375,7 @@ def _approval_decided(draft: Draft, event: ApprovalDecided) -> None:
     if not call or call.kind != CallKind.APPROVAL:
         draft.refusal = nothing_here(event)
         return
-    # The time that people take to decide is not the turn's.
-    draft.set_turn(deadline=draft.turn.deadline + (draft.at - call.since))
+    _give_back_waiting_time(draft, call)
     if event.decision == "approve":
         draft.settle(call)
         approved = replace(call, kind=CallKind.TOOL, since=draft.at)
@@ -347,6 +386,16 @@ def _approval_decided(draft: Draft, event: ApprovalDecided) -> None:
         reason = f": {event.reason}" if event.reason else ""
         _take_result(draft, call, f"the call was denied{by}{reason}", failed=True)
         _go_on(draft)
+
+
+def _give_back_waiting_time(draft: Draft, decided: PendingCall) -> None:
+    """The time that people take to decide is not the turn's; while several calls wait, it passes once."""
+    waited = max(draft.at - decided.since, timedelta(0))
+    still = tuple(
+        replace(call, since=draft.at) if call.kind == CallKind.APPROVAL and call is not decided else call
+        for call in draft.turn.pending
+    )
+    draft.set_turn(deadline=draft.turn.deadline + waited, pending=still)
 
 
 # Commands about what runs
@@ -377,4 +426,5 @@ def _end_session(draft: Draft, event: SessionEndRequested) -> None:
     draft.transcript = ()
     draft.rewritten = True
     draft.set(queue=(), ended_at=draft.at, transcript_bytes=0)
-    draft.append(AnsweredEntry(message_ids=answered))
+    for first in range(0, len(answered), ANSWERED_IDS_PER_ENTRY):
+        draft.append(AnsweredEntry(message_ids=answered[first : first + ANSWERED_IDS_PER_ENTRY]))

@@ -80,6 +80,8 @@ class Head(Struct, frozen=True, kw_only=True, omit_defaults=True):
     quarantined: str | None = None
     usage: Usage = Usage()
     cost_micros: int = 0
+    commands: tuple[str, ...] = ()
+    """The last commands other than messages, so that one that is accepted again is not followed again."""
 
 
 class UserEntry(Struct, frozen=True, kw_only=True, tag="user"):
@@ -104,9 +106,9 @@ class ToolResultEntry(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class EndEntry(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="end"):
-    """The end of a turn that has no answer. `in_prompt` is false where the model must not see the turn again: it would fail again.
+    """The end of a turn that has no answer; `note` tells the model why.
 
-    `note` tells the model why the turn has no answer.
+    `in_prompt` is false where the model must not see the turn again: it would fail again.
     """
 
     turn: int
@@ -129,6 +131,10 @@ class Session(Struct, frozen=True):
 
     head: Head
     transcript: tuple[Entry, ...] = ()
+
+    def is_idle_since(self, time: datetime) -> bool:
+        """Whether no turn runs and nothing has happened after `time`."""
+        return self.head.turn is None and self.head.updated_at <= time
 
     def knows(self, message_id: str) -> bool:
         """Whether the message was accepted before: answered, being answered, or queued."""
