@@ -14,7 +14,7 @@ from schemas.ids import derived_message_id
 from schemas.log import ApprovalDecided, CancelRequested, MessageAccepted, SessionEndRequested, SessionEvent
 from schemas.topics import SESSION_LOG
 from streams.acknowledge import Acknowledger, finish_when_durable
-from streams.dead_letter import DeadLetters
+from streams.dead_letter import UNREADABLE, DeadLetters
 from streams.ports import Delivery, Shell
 from streams.trace import traceparent_of
 
@@ -80,7 +80,7 @@ def read_command(delivery: Delivery, at: datetime) -> SessionEvent:
         command = decode_command(value)
     except msgspec.ValidationError as invalid:
         raise RefusedError(Cause.NOT_VALID, f"expected a command, got JSON of another shape: {invalid}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as malformed:
+    except UNREADABLE as malformed:
         raise RefusedError(Cause.NOT_JSON, f"expected a JSON object, got {_excerpt(value)}: {malformed}") from None
     key = delivery.key
     if key is not None and key != command.session_id.encode():

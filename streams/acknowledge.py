@@ -5,6 +5,7 @@ Faust may commit past a record that is in flight when records are acknowledged o
 
 import asyncio
 from collections import defaultdict, deque
+from typing import Any
 
 from streams.ports import Delivery, Fail
 
@@ -54,10 +55,10 @@ class Acknowledger:
         return sum(len(line) for line in self._lines.values())
 
 
-def finish_when_durable(ticket: Ticket, durable: asyncio.Future[int], fail: Fail) -> None:
+def finish_when_durable(ticket: Ticket, durable: asyncio.Future[Any], fail: Fail) -> None:
     """The ticket is done when `durable` resolves; where it fails, the worker must stop."""
 
-    def finish(future: asyncio.Future[int]) -> None:
+    def finish(future: asyncio.Future[Any]) -> None:
         if future.cancelled():
             return
         error = future.exception()

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
 import structlog
 
 from agents.catalog import Catalog
@@ -21,7 +20,7 @@ from schemas.log import ModelCompleted, ModelFailed
 from schemas.topics import AGENT_DELTAS, SESSION_LOG
 from schemas.usage import Usage
 from streams.acknowledge import Acknowledger
-from streams.dead_letter import DeadLetters
+from streams.dead_letter import UNREADABLE, DeadLetters
 from streams.ports import Delivery, Shell
 from streams.running import RunningCalls
 from streams.sessions import Sessions
@@ -60,7 +59,7 @@ class CallModels:
         ticket = self.acknowledger.take(delivery)
         try:
             order = decode_call_model(delivery.value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             await self._dead_letters.bury_and_finish(
                 ticket,
                 processor="call_model",

@@ -6,7 +6,6 @@ never runs twice; where the claim's writer died, the model is told that the outc
 
 from datetime import datetime, timedelta
 
-import msgspec
 import structlog
 
 from agents.session import PendingCall, Session
@@ -19,7 +18,7 @@ from schemas.failure import Failure, FailureCode
 from schemas.log import ToolCompleted, ToolFailed, ToolStarted
 from schemas.topics import SESSION_LOG
 from streams.acknowledge import Acknowledger
-from streams.dead_letter import DeadLetters
+from streams.dead_letter import UNREADABLE, DeadLetters
 from streams.ports import Delivery, Shell
 from streams.running import RunningCalls
 from streams.sessions import Sessions
@@ -55,7 +54,7 @@ class CallTools:
         ticket = self.acknowledger.take(delivery)
         try:
             order = decode_call_tool(delivery.value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             await self._dead_letters.bury_and_finish(
                 ticket, processor="call_tool", cause=Cause.NOT_VALID, error=f"expected an order to run a tool: {error}"
             )

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import msgspec
+
 from schemas.codec import cloud_event_headers, encode
 from schemas.dead_letter import Cause, DeadLetter
 from schemas.topics import DEAD_LETTERS
@@ -9,6 +11,10 @@ from streams.acknowledge import Ticket, finish_when_durable
 from streams.ports import Delivery, Shell
 
 MAX_ERROR_CHARS = 4_000
+MAX_VALUE_BYTES = 2_500_000
+"""In base64, with the rest of the letter, this still fits a record of `dead-letters` (4 MiB)."""
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for a value that is not what its topic carries; the last one, for thousands of nested arrays."""
 
 
 class DeadLetters:
@@ -21,6 +27,11 @@ class DeadLetters:
         self, delivery: Delivery, *, processor: str, cause: Cause, error: str, session_id: str | None = None
     ) -> asyncio.Future[int]:
         """Append the record's dead letter; the result resolves when it is durable."""
+        value = delivery.value
+        error = error[:MAX_ERROR_CHARS]
+        if value is not None and len(value) > MAX_VALUE_BYTES:
+            error += f" (its value, {len(value)} bytes, is left out here: read it where it is)"
+            value = None
         letter = DeadLetter(
             id=f"{delivery.topic}/{delivery.partition}/{delivery.offset}",
             topic=delivery.topic,
@@ -29,10 +40,10 @@ class DeadLetters:
             at=self._shell.clock(),
             processor=processor,
             cause=cause,
-            error=error[:MAX_ERROR_CHARS],
+            error=error,
             key=delivery.key,
-            value=delivery.value,
-            headers=tuple(delivery.headers),
+            value=value,
+            headers=tuple((name, value or b"") for name, value in delivery.headers),
             record_at=delivery.at,
             session_id=session_id,
         )

@@ -7,7 +7,6 @@ order.
 import asyncio
 from collections.abc import Callable
 
-import msgspec
 import structlog
 
 from agents.catalog import Catalog
@@ -21,7 +20,7 @@ from schemas.events import AgentEvent
 from schemas.log import MessageAccepted, SessionEvent
 from schemas.topics import AGENT_EVENTS, LLM_REQUESTS, TOOL_CALLS
 from streams.acknowledge import Acknowledger, Ticket
-from streams.dead_letter import DeadLetters
+from streams.dead_letter import UNREADABLE, DeadLetters
 from streams.ports import Delivery, Shell
 from streams.record import Handled, Recorder
 from streams.sessions import Sessions
@@ -56,12 +55,14 @@ class Decide:
         ticket = self.acknowledger.take(delivery)
         try:
             event = decode_session_event(delivery.value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             buried = await self._bury(delivery, Cause.NOT_VALID, f"expected an event of the session log: {error}", None)
-            self._recorder.submit(Handled(ticket, None, [buried], []))
+            if not ticket.is_void:
+                self._recorder.submit(Handled(ticket, None, [buried], []))
         else:
             await self._decide(event, ticket)
-        self._sessions.advance(delivery.partition, delivery.offset)
+        if not ticket.is_void:
+            self._sessions.advance(delivery.partition, delivery.offset)
 
     async def _decide(self, event: SessionEvent, ticket: Ticket) -> None:
         delivery = ticket.delivery
@@ -78,6 +79,9 @@ class Decide:
         if step.refusal is not None:
             emitted.append(await self._bury(delivery, step.refusal.cause, step.refusal.error, session_id))
         emitted += await self._emit(step, event, before, partition)
+        if ticket.is_void:
+            # A rebalance began meanwhile: whoever reads the event next decides it again, from what is recorded.
+            return
         changes = writes(session_id, before, step)
         if changes:
             self._sessions.change(partition, session_id, step.session)

@@ -96,7 +96,11 @@ class Pipeline:
         self.tool_calls.abandon(set(positions))
 
     async def drain(self, timeout_s: float) -> bool:
-        """No more records come: let running calls finish and all be recorded; whether that took less than the time."""
+        """No more records come: let running calls finish and all be recorded; whether that took less than the time.
+
+        Calls that wait for `decide` end without an acknowledgement.
+        """
+        self.sessions.give_up()
         models, tools = await asyncio.gather(self.model_calls.idle(timeout_s), self.tool_calls.idle(timeout_s))
         await self.model_calls.stop()
         await self.tool_calls.stop()

@@ -21,7 +21,7 @@ class Delivery:
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]
     at: datetime
     ack: Callable[[], object]
 

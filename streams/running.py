@@ -8,6 +8,7 @@ from typing import Any
 
 from streams.acknowledge import Ticket
 from streams.ports import Fail
+from streams.sessions import NotReachedError
 
 Work = Callable[[], Coroutine[Any, Any, bool]]
 """Performs a call; whether the log now has an outcome that `settle` will be told of."""
@@ -87,15 +88,13 @@ class RunningCalls:
 
     def forget_tickets(self) -> None:
         """A rebalance began: what is not acknowledged is delivered again, and joins the call that runs."""
-        for call in self._waiting:
-            del self._calls[call.call_id]
-        self._waiting.clear()
+        self._forget_waiting()
         for call in self._calls.values():
             call.tickets.clear()
 
     async def idle(self, timeout_s: float) -> bool:
         """Start no more, and wait until no call runs, `timeout_s` at most; whether none does."""
-        self._waiting.clear()
+        self._forget_waiting()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
         return not self._tasks
@@ -110,6 +109,11 @@ class RunningCalls:
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._finish(call, done))
 
+    def _forget_waiting(self) -> None:
+        for call in self._waiting:
+            del self._calls[call.call_id]
+        self._waiting.clear()
+
     def _join(self, call: Call, ticket: Ticket) -> None:
         if call.task is not None and call.task.done():
             ticket.done()
@@ -120,13 +124,19 @@ class RunningCalls:
         self._tasks.discard(task)
         if self._waiting and len(self._tasks) < self._limit:
             self._run(self._waiting.popleft())
-        if not task.cancelled():
-            error = task.exception()
-            if error is not None:
-                self._fail(error)
+        is_known = self._calls.get(call.call_id) is call
+        if task.cancelled():
+            if is_known:
+                self._fail(RuntimeError(f"the call {call.call_id} was cancelled by none of those who may"))
                 return
-            if not task.result() and self._calls.get(call.call_id) is call:
-                del self._calls[call.call_id]
+        elif isinstance(error := task.exception(), NotReachedError):
+            self._calls.pop(call.call_id, None)
+            return
+        elif error is not None:
+            self._fail(error)
+            return
+        elif not task.result() and is_known:
+            del self._calls[call.call_id]
         for ticket in call.tickets:
             ticket.done()
         call.tickets.clear()

@@ -13,6 +13,10 @@ OVERHEAD_BYTES = 2_000
 """A cached session with an empty transcript, roughly."""
 
 
+class NotReachedError(Exception):
+    """The worker stops before `decide` has come to the offset: the order is for whoever reads it next."""
+
+
 class Sessions:
     """States as `decide` left them. Those that are not in the table yet are never evicted."""
 
@@ -27,6 +31,7 @@ class Sessions:
         self._floors: dict[int, int] = {}
         self._waiting: defaultdict[int, list[tuple[int, int, asyncio.Future[None]]]] = defaultdict(list)
         self._order = count()
+        self._is_over = False
 
     def load(self, partition: int, session_id: str) -> Session | None:
         """The session as it is now, from the cache or the table."""
@@ -61,9 +66,15 @@ class Sessions:
                 future.set_result(None)
 
     async def at(self, partition: int, session_id: str, offset: int) -> Session | None:
-        """The session when `decide` has handled the log up to `offset` at least, and what it reads again at a start."""
+        """The session when `decide` has handled the log up to `offset` at least, and what it reads again at a start.
+
+        Raises:
+            NotReachedError: it will not come there any more, see `give_up`.
+        """
         offset = max(offset, self._floors.get(partition, -1))
         if self._positions.get(partition, -1) < offset:
+            if self._is_over:
+                raise NotReachedError
             future = asyncio.get_running_loop().create_future()
             heappush(self._waiting[partition], (offset, next(self._order), future))
             await future
@@ -83,6 +94,15 @@ class Sessions:
         self._positions.clear()
         for partition, offset in positions.items():
             self.advance(partition, offset)
+
+    def give_up(self) -> None:
+        """`decide` gets no more records: who waits for it waits no longer."""
+        self._is_over = True
+        for waiting in self._waiting.values():
+            for _, _, future in waiting:
+                if not future.done():
+                    future.set_exception(NotReachedError())
+        self._waiting.clear()
 
     def partitions(self) -> tuple[int, ...]:
         """The partitions that this worker holds."""
