@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from headrace.commands.chat import chat
+from headrace.commands.demo import demo
 from headrace.commands.dev import dev
 from headrace.commands.dlq import dlq
 from headrace.commands.doctor import doctor
@@ -42,6 +43,7 @@ app = App(
 app.meta.group_parameters = Group("Global options", sort_key=100)
 
 app.command(dev)
+app.command(demo)
 app.command(worker)
 app.command(topics)
 app.command(send)

@@ -96,6 +96,22 @@ class LiveLines:
             self._live = None
 
 
+class UntilSettled:
+    """Passes on the steps of the start, and none that come after it."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter: Reporter | None = reporter
+
+    def step(self, step: Step) -> None:
+        if self._reporter is not None:
+            self._reporter.step(step)
+
+    def settle(self) -> None:
+        if self._reporter is not None:
+            self._reporter.settle()
+            self._reporter = None
+
+
 class _Seconds(ProgressColumn):
     """Seconds since the component's start, or how many it took."""
 

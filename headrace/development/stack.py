@@ -131,7 +131,7 @@ class DevelopmentStack:
         if self._kafka is not None:
             self._begin("kafka", state="stopping")
             await self._kafka.stop()
-            self._tell("kafka", "stopped", f"data stays in {self.data_dir}")
+            self._tell("kafka", "stopped")
         self._lock.release()
 
     def kill_workers(self) -> None:
