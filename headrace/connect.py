@@ -2,18 +2,18 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, KafkaError, NodeNotReadyError
+from aiokafka.errors import KafkaError
 
 from headrace.errors import ApplyTopicsError, StartBrokersError, TryAgainError
-from runtime.kafka import client_arguments
-from runtime.settings import Settings
+from runtime.kafka import client_arguments, ssl_context
+from runtime.settings import Security, Settings
 from schemas.topics import MAX_INTERNAL_BYTES
 
 CONNECT_TIMEOUT_S = 15.0
@@ -30,31 +30,42 @@ idle ones to return. So this is added to a reply's latency, while 50 fetches a s
 Partition = tuple[str, int]
 
 
-@contextmanager
-def connecting(settings: Settings) -> Iterator[None]:
-    """Turns what is raised while connecting into `StartBrokersError`."""
+async def why_unreachable(settings: Settings) -> StartBrokersError:
+    """The error for brokers that did not let us in; aiokafka only logs the reason, so it is looked for again."""
+    found = await asyncio.gather(*(_try(broker, settings.security) for broker in settings.brokers.split(",")))
+    refusals = [reason for reason in found if reason is not None]
+    if refusals:
+        return StartBrokersError(f"the broker at {settings.brokers} {refusals[0]}")
+    return StartBrokersError(
+        f"no broker answers at {settings.brokers}: start a stack with `headrace dev`, or name the brokers with "
+        "--brokers, HEADRACE_BROKERS or `brokers` in headrace.toml"
+    )
+
+
+async def _try(broker: str, security: Security) -> str | None:
+    """Why the broker does not let us in; None where nobody answers."""
+    host, _, port = broker.rpartition(":")
+    context = ssl_context(security) if security.tls else None
     try:
-        yield
-    except AuthenticationFailedError as error:
-        raise StartBrokersError(
-            f"the broker at {settings.brokers} refuses the credentials ({error}): correct the security.sasl_… settings"
-        ) from error
+        opening = asyncio.open_connection(host.strip("[]"), int(port), ssl=context)
+        _, writer = await asyncio.wait_for(opening, CONNECT_TIMEOUT_S)
     except ssl.SSLError as error:
-        raise StartBrokersError(
-            f"no TLS connection to {settings.brokers} ({error}): correct the security settings"
-        ) from error
-    except (KafkaConnectionError, NodeNotReadyError, TimeoutError, OSError) as error:
-        raise StartBrokersError(
-            f"no broker answers at {settings.brokers}: start a stack with `headrace dev`, or name the brokers with "
-            "--brokers, HEADRACE_BROKERS or `brokers` in headrace.toml"
-        ) from error
+        return f"makes no TLS connection ({error}): correct the security settings"
+    except OSError:
+        return None
+    writer.close()
+    if security.sasl_mechanism is not None:
+        return "takes the connection but not the credentials: correct the security.sasl_… settings"
+    return "takes the connection but does not speak as expected: correct the address, or the security settings"
 
 
 @asynccontextmanager
 async def _started(client: Any, settings: Settings) -> AsyncIterator[Any]:
     try:
-        with connecting(settings):
+        try:
             await asyncio.wait_for(client.start(), CONNECT_TIMEOUT_S)
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise await why_unreachable(settings) from error
         try:
             yield client
         except KafkaError as error:

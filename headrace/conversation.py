@@ -5,11 +5,14 @@ The prompt blocks and takes Ctrl-C in the main thread, so the client's event loo
 
 import asyncio
 import concurrent.futures
+import os
+import signal
 import sys
 import threading
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from types import FrameType
 from typing import Any, TypeVar
 
 from headrace.client import Headrace
@@ -86,30 +89,19 @@ class Conversation:
         """Send a message and show its turn to the end; Ctrl-C cancels it, and a second one ends the conversation."""
         message = self._loop.wait(self._headrace.send(self._session_id, text, agent=self._agent))
         view = TranscriptView(console())
-        items = self._turn_items(message.id, timeout_s)
-        for item in items:
-            if self._json:
-                print_json_bytes(encode(item))
-            else:
-                view.show(item)
-            if isinstance(item, ApprovalRequested):
-                self._ask_for_approval(item)
+        with self._cancelling_on_interrupt(message.id):
+            for item in self._turn_items(message.id, timeout_s):
+                if self._json:
+                    print_json_bytes(encode(item))
+                else:
+                    view.show(item)
+                if isinstance(item, ApprovalRequested):
+                    self._ask_for_approval(item)
 
     def _turn_items(self, message_id: str, timeout_s: float) -> Iterator[_Item]:
         turn_ids: set[str] = set()
-        cancelled = False
         while True:
-            following = self._loop.submit(self._next())
-            while True:
-                try:
-                    item = self._result(following, timeout_s, message_id, quiet=not turn_ids)
-                    break
-                except KeyboardInterrupt:
-                    if cancelled:
-                        raise EndedError from None
-                    cancelled = True
-                    print_error("cancelling the turn; Ctrl-C again to leave")
-                    self._loop.wait(self._headrace.cancel(self._session_id, message_id, reason="Ctrl-C in the chat"))
+            item = self._result(self._loop.submit(self._next()), timeout_s, message_id, quiet=not turn_ids)
             # Somebody else may talk in the same session: only this message's turn is shown.
             if not isinstance(item, AgentEvent):
                 if item.turn_id in turn_ids or not turn_ids:
@@ -119,6 +111,26 @@ class Conversation:
                 yield item
                 if isinstance(item, TurnCompleted | TurnFailed | TurnCancelled):
                     return
+
+    @contextmanager
+    def _cancelling_on_interrupt(self, message_id: str) -> Iterator[None]:
+        """A handler instead of KeyboardInterrupt, which would come wherever the turn is just being shown."""
+        asked = False
+
+        def cancel(_signal: int, _frame: FrameType | None) -> None:
+            nonlocal asked
+            if asked:
+                raise EndedError
+            asked = True
+            # Not through a buffer that the interrupted code may be in the middle of.
+            os.write(sys.stderr.fileno(), b"\ncancelling the turn; Ctrl-C again to leave\n")
+            self._loop.submit(self._headrace.cancel(self._session_id, message_id, reason="Ctrl-C in the chat"))
+
+        before = signal.signal(signal.SIGINT, cancel)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def _result(
         self, following: concurrent.futures.Future[_Item], timeout_s: float, message_id: str, *, quiet: bool

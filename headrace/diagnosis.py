@@ -22,6 +22,8 @@ from runtime.settings import Settings, SettingsError
 
 PACKAGES = ("headrace", "faust-streaming", "aiokafka", "anthropic")
 SLOW_BROKER_MS = 100
+LATENCY_PROBES = 3
+"""The least of them counts: a machine that is busy for a moment says nothing about the way to the brokers."""
 FETCH_API = 1
 
 Level = Literal["ok", "warn", "fail"]
@@ -81,9 +83,8 @@ def _check_model(settings: Settings) -> Check:
 
 
 async def _check_brokers(client: AIOKafkaAdminClient, settings: Settings) -> Check:
-    began = time.perf_counter()
     cluster: dict[str, Any] = await client.describe_cluster()
-    took_ms = (time.perf_counter() - began) * 1000
+    took_ms = min([await _latency_ms(client) for _ in range(LATENCY_PROBES)])
     count = len(cluster["brokers"])
     # A broker does not tell its release, only which versions of each request it takes.
     fetch = await _newest(client, FETCH_API)
@@ -95,6 +96,12 @@ async def _check_brokers(client: AIOKafkaAdminClient, settings: Settings) -> Che
         to_do = f"expect more than {SLOW_BROKER_MS} ms for each step of a turn, or move the workers near the brokers"
         return Check(level="warn", what="brokers", found=found, to_do=to_do)
     return Check(level="ok", what="brokers", found=found)
+
+
+async def _latency_ms(client: AIOKafkaAdminClient) -> float:
+    began = time.perf_counter()
+    await client.describe_cluster()
+    return (time.perf_counter() - began) * 1000
 
 
 async def _newest(client: AIOKafkaAdminClient, api: int) -> int | None:

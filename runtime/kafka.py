@@ -1,10 +1,10 @@
 """How the brokers are reached: what aiokafka and Faust take, from the settings; topic names and partitions."""
 
-import asyncio
 import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.settings import Security, Settings
+from runtime.settings import Security, Settings, SettingsError
 from schemas.topics import Topic
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def client_arguments(settings: Settings, client_id: str = "headrace") -> dict[st
     """Keyword arguments for aiokafka's producer, consumer and admin client.
 
     Raises:
-        OSError: a certificate or key file cannot be read; `ssl.SSLError` where it is not one.
+        SettingsError: a certificate or key file is not what it must be.
     """
     arguments: dict[str, Any] = {
         "bootstrap_servers": settings.brokers,
@@ -57,12 +57,26 @@ def faust_credentials(settings: Settings) -> "faust.types.auth.CredentialsT | No
 
 
 def ssl_context(security: Security) -> ssl.SSLContext:
-    """Verifies the broker's certificate and host name; shows ours where there is one."""
-    context = ssl.create_default_context(cafile=security.ca_file)
+    """Verifies the broker's certificate and host name; shows ours where there is one.
+
+    Raises:
+        SettingsError: a file is not what it must be.
+    """
+    try:
+        context = ssl.create_default_context(cafile=security.ca_file)
+    except OSError as error:
+        raise _not_pem("ca_file", security.ca_file, error) from None
     if security.cert_file is not None:
         assert security.key_file is not None
-        context.load_cert_chain(security.cert_file, security.key_file)
+        try:
+            context.load_cert_chain(security.cert_file, security.key_file)
+        except OSError as error:
+            raise _not_pem("cert_file", security.cert_file, error) from None
     return context
+
+
+def _not_pem(setting: str, path: Path | None, error: OSError) -> SettingsError:
+    return SettingsError([f"security.{setting}: expected certificates in PEM, got {path} ({error})"])
 
 
 def _protocol(security: Security) -> str:
@@ -91,18 +105,3 @@ def partition_for(key: bytes, count: int) -> int:
     from aiokafka.partitioner import murmur2
 
     return int((murmur2(key) & 0x7FFFFFFF) % count)
-
-
-async def brokers_answer(settings: Settings, timeout_s: float = 5.0) -> bool:
-    """Whether one of the brokers takes a connection; says nothing about what speaks there."""
-
-    async def answers(broker: str) -> bool:
-        host, _, port = broker.rpartition(":")
-        try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(host.strip("[]"), int(port)), timeout_s)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    return any(await asyncio.gather(*(answers(broker) for broker in settings.brokers.split(","))))

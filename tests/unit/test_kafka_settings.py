@@ -1,5 +1,7 @@
 """From the settings to what aiokafka and Faust take."""
 
+from pathlib import Path
+
 import faust
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
@@ -14,7 +16,7 @@ from runtime.kafka import (
     partition_for,
     topic_name,
 )
-from runtime.settings import Security, Settings
+from runtime.settings import Security, Settings, SettingsError
 from schemas.topics import USER_MESSAGES
 
 SASL = {"sasl_mechanism": "SCRAM-SHA-256", "sasl_username": "ann", "sasl_password": SecretStr("hunter2")}
@@ -72,3 +74,12 @@ def test_partition_is_javas() -> None:
     """The values of Kafka's own UtilsTest.testMurmur2, signs dropped."""
     assert partition_for(b"21", 2**31) == -973932308 & 0x7FFFFFFF
     assert partition_for(b"foobar", 2**31) == -790332482 & 0x7FFFFFFF
+
+
+def test_certificate_that_is_none(tmp_path: Path) -> None:
+    """The setting and the file are named."""
+    file = tmp_path / "ca.pem"
+    file.write_text("not a certificate")
+    settings = Settings(security=Security(tls=True, ca_file=file))
+    with pytest.raises(SettingsError, match=r"security\.ca_file: expected certificates in PEM, got .*ca\.pem"):
+        client_arguments(settings)
