@@ -9,12 +9,14 @@ in order, is the offset to commit.
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from inspect import isawaitable
 from typing import Any
 
 import aiokafka
 import faust
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode import Service
 
 from streams.ports import Delivery, Processor
 
@@ -28,7 +30,38 @@ RECORDS_PER_SLICE = 100
 """Records given out before other tasks get their turn."""
 
 
-class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust is not typed.
+class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust is not typed.
+    """Faust's consumer thread, without the thread: aiokafka in the worker's own loop.
+
+    A fetch that crosses threads costs four wake-ups and fights for the interpreter's lock with the processors; and a
+    worker whose loop hangs should leave the group, not be kept in it by the heartbeats of another thread.
+    """
+
+    wait_for_shutdown = False
+
+    def __init__(self, consumer: "Consumer", **kwargs: Any) -> None:
+        super().__init__(consumer, thread_loop=consumer.loop, **kwargs)
+
+    async def start(self) -> None:
+        await self._default_start()
+
+    async def maybe_start(self) -> bool:
+        return bool(await Service.maybe_start(self))
+
+    async def stop(self) -> None:
+        await Service.stop(self)
+
+    async def on_stop(self) -> None:
+        await self.on_thread_stop()
+
+    async def on_thread_stop(self) -> None:
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = fun(*args, **kwargs)
+        return await result if isawaitable(result) else result
+
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001  # Read when the consumer starts.
@@ -43,8 +76,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._acknowledged: dict[TP, int] = {}
         self._held: set[TP] = set()
 
-    def _new_consumer_thread(self) -> ConsumerThread:
-        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> LoopConsumer:
+        return LoopConsumer(self, loop=self.loop, beacon=self.beacon)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         offsets: Mapping[TP, int] = await super().seek_to_committed()
