@@ -20,14 +20,13 @@ CONNECT_TIMEOUT_S = 15.0
 REQUEST_TIMEOUT_MS = 20_000
 """aiokafka's default is 40 s; a person waits for these answers."""
 
-MAX_IDLE_FETCH_MS = 20
+MAX_IDLE_FETCH_MS = 100
 """How long a fetch that finds nothing waits at the broker.
 
-aiokafka has one fetch in flight per broker: what arrives on a partition that was just read waits for the fetch of the
-idle ones to return. So this is added to a reply's latency, while 50 fetches a second cost about 2 % of a CPU.
+aiokafka has one fetch in flight per broker, so what arrives on a partition that was just read can wait for the fetch of
+the idle ones to return. Measured with one question after the other: the same median at 20, 100 and 500 ms, and 4, 1 and
+0.4 % of a CPU while nothing happens.
 """
-
-Partition = tuple[str, int]
 
 
 async def why_unreachable(settings: Settings) -> StartBrokersError:
