@@ -1,8 +1,8 @@
 """Turns through a running stack: `headrace dev` in one terminal, this in another.
 
-Publishes user messages to N sessions, C at a time, and waits for each turn's end on `agent-events`: plain turns, and turns
-with one tool call. Reports p50 and p99 from publish to the end, turns per second, and the workers' CPU per turn. Run it
-with the simulated model at zero pace, so that what is measured is the pipeline.
+Publishes user messages to N sessions, C at a time, and waits for each turn's end on `agent-events`: plain turns, and
+turns with one tool call. Reports p50 and p99 from publish to the end, turns per second, and the workers' CPU per turn.
+Run it with the simulated model at zero pace, so that what is measured is the pipeline.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import aiokafka
 import orjson
@@ -48,7 +49,7 @@ class Turns:
         self._hearing: asyncio.Task[None] | None = None
         self.failed = 0
 
-    async def __aenter__(self) -> "Turns":
+    async def __aenter__(self) -> Self:
         await self._producer.start()
         await self._consumer.start()
         topic = self._target.topic_prefix + "agent-events"

@@ -1,6 +1,7 @@
 """The worker process: wires the pipeline to the world, runs it, and stops it without repeating anything."""
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ def run_worker(settings: Settings) -> int:
         The exit status: 0 after a stop that was asked for, 1 after a failure (which was logged).
     """
     setup_logging(settings)
+    # Faust tells each start and stop of its services under the name of the module that subclasses them.
+    logging.getLogger("streams.consumer").setLevel(logging.WARNING)
     try:
         with _lock(settings):
             uvloop.run(_Worker(settings).run())

@@ -77,8 +77,6 @@ class ModelSettings(BaseModel):
     """Calls at the same time in one worker; the next ones wait on the topic. About 10 KB of memory each."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 8
     """Attempts per call, the first included: with backoff, a provider's outage of some minutes is survived."""
-    total_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
-    """For one call with all its attempts: ten minutes, the SDK's own limit for one."""
 
 
 class Settings(BaseSettings):

@@ -1,0 +1,192 @@
+"""A whole Headrace of real processes, to be killed: Kafka, the simulated model, workers; and what its topics hold."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import aiokafka
+import orjson
+
+from headrace.stack.kafka import EmbeddedKafka
+from headrace.stack.ports import free_port
+from headrace.stack.process import ManagedProcess
+from headrace.topics import apply_topics
+from runtime.settings import Settings
+from schemas.topics import TOPICS
+
+READY_S = 60.0
+QUIET_S = 120.0
+SUPERVISED_S = 30.0
+
+
+class Worker:
+    """One worker process with its data directory."""
+
+    def __init__(self, cluster: "Cluster", number: int) -> None:
+        self.data_dir = cluster.home / f"worker-{number}"
+        self._cluster = cluster
+        self._number = number
+        self._process: ManagedProcess | None = None
+
+    async def start(self) -> None:
+        """Start it and wait until it is ready."""
+        self._process = ManagedProcess(
+            f"worker-{self._number}",
+            [sys.executable, "-m", "headrace", "worker"],
+            log_path=self._cluster.home / f"worker-{self._number}.log",
+            env={
+                "HEADRACE_BROKERS": self._cluster.kafka.bootstrap,
+                "HEADRACE_DATA_DIR": str(self.data_dir),
+                "HEADRACE_NAME": f"worker-{self._number}",
+                "ANTHROPIC_BASE_URL": self._cluster.model_url,
+                "ANTHROPIC_API_KEY": "simulated",
+            },
+        )
+        await self._process.start()
+        await self.ready()
+
+    async def ready(self) -> None:
+        deadline = time.monotonic() + READY_S
+        marker = self.data_dir / "worker.ready"
+        while not (marker.exists() and marker.read_text() == str(self.pid)):
+            assert self.process.running, self.process.log_tail()
+            assert time.monotonic() < deadline, self.process.log_tail()
+            await asyncio.sleep(0.05)
+
+    @property
+    def process(self) -> ManagedProcess:
+        assert self._process is not None, "the worker was not started"
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    async def start_again_where_it_stopped(self) -> None:
+        """What a supervisor does: a worker that cannot write stops, and is started again."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SUPERVISED_S):
+                await self.process.wait()
+                await self.start()
+
+    async def kill(self) -> None:
+        """Send SIGKILL, and wait until it is gone."""
+        os.kill(self.pid, signal.SIGKILL)
+        await self.process.wait()
+
+    async def stop(self) -> None:
+        """SIGTERM, and wait until it has drained."""
+        await self.process.stop(deadline_s=60)
+
+
+class Cluster:
+    """Kafka, a simulated model, and any number of workers, in `home`."""
+
+    def __init__(self, home: Path, *, latency_s: float = 0.0) -> None:
+        self.home = home
+        self.kafka = EmbeddedKafka(home, port=free_port(frozenset()))
+        self.workers: list[Worker] = []
+        self._model_port = free_port(frozenset())
+        self._latency_s = latency_s
+        self._model: ManagedProcess | None = None
+
+    @property
+    def model_url(self) -> str:
+        return f"http://127.0.0.1:{self._model_port}"
+
+    async def start(self, workers: int = 1) -> None:
+        await self.kafka.start()
+        await apply_topics(Settings(brokers=self.kafka.bootstrap))
+        await self.start_model()
+        self.workers = [Worker(self, number) for number in range(1, workers + 1)]
+        await asyncio.gather(*(worker.start() for worker in self.workers))
+
+    async def start_model(self) -> None:
+        arguments = ["--port", str(self._model_port), "--latency", str(self._latency_s)]
+        self._model = ManagedProcess(
+            "model",
+            [sys.executable, "-m", "headrace.simulated_model", *arguments],
+            log_path=self.home / "model.log",
+        )
+        await self._model.start()
+
+    async def stop_model(self) -> None:
+        if self._model is not None:
+            await self._model.stop()
+
+    async def stop(self) -> None:
+        for worker in self.workers:
+            if worker.process.running:
+                await worker.stop()
+        await self.stop_model()
+        await self.kafka.stop()
+
+    async def model_calls(self) -> dict[str, dict[str, int]]:
+        """For each call id, how often the model was called, and how often it answered in full."""
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(f"{self.model_url}/control/calls") as response,
+        ):
+            calls: dict[str, dict[str, int]] = orjson.loads(await response.read())["calls"]
+            return calls
+
+    async def publish(self, bodies: Sequence[dict[str, Any]]) -> None:
+        """Publish commands to `user-messages`, each acknowledged."""
+        producer = aiokafka.AIOKafkaProducer(bootstrap_servers=self.kafka.bootstrap, acks="all")
+        await producer.start()
+        try:
+            sent = [
+                await producer.send("user-messages", orjson.dumps(body), key=body["session_id"].encode())
+                for body in bodies
+            ]
+            await asyncio.gather(*sent)
+        finally:
+            await producer.stop()
+
+    async def ended(self, count: int) -> list[dict[str, Any]]:
+        """All agent events, in the order of each partition, once `count` messages have their end."""
+        ends: set[tuple[str, str]] = set()
+        events: list[dict[str, Any]] = []
+        async with self._reader("agent-events") as consumer:
+            deadline = time.monotonic() + QUIET_S
+            while len(ends) < count:
+                assert time.monotonic() < deadline, f"{len(ends)} of {count} messages have their end"
+                for records in (await consumer.getmany(timeout_ms=500)).values():
+                    for record in records:
+                        event = orjson.loads(record.value)
+                        events.append(event)
+                        if event["type"] in {"turn_completed", "turn_failed", "turn_cancelled"}:
+                            ends.add((event["session_id"], event["message_id"]))
+        return events
+
+    async def topics(self) -> dict[str, list[aiokafka.ConsumerRecord]]:
+        """All records of all topics, in the order of each partition."""
+        return {topic.name: await self._read(topic.name) for topic in TOPICS}
+
+    async def _read(self, topic: str) -> list[aiokafka.ConsumerRecord]:
+        async with self._reader(topic) as consumer:
+            partitions = list(consumer.assignment())
+            ends = await consumer.end_offsets(partitions)
+            records: list[aiokafka.ConsumerRecord] = []
+            while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
+                for batch in (await consumer.getmany(timeout_ms=500)).values():
+                    records += batch
+            return records
+
+    @contextlib.asynccontextmanager
+    async def _reader(self, topic: str) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
+        consumer = aiokafka.AIOKafkaConsumer(
+            topic, bootstrap_servers=self.kafka.bootstrap, auto_offset_reset="earliest"
+        )
+        await consumer.start()
+        try:
+            yield consumer
+        finally:
+            await consumer.stop()
