@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -122,6 +123,15 @@ async def ends(kafka: str, session_id: str, count: int) -> list[dict[str, str]]:
     return list(found.values())
 
 
+async def run_readme_example(kafka: str) -> str:
+    """The README's first Python block, which a reader saves and runs; what it prints."""
+    (block, *_) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", block, kafka, stdout=asyncio.subprocess.PIPE)
+    output, _ = await asyncio.wait_for(process.communicate(), ANSWER_S)
+    assert process.returncode == 0
+    return output.decode()
+
+
 def alive(pid: int) -> bool:
     """Whether the process runs; one that nobody has waited for does not."""
     try:
@@ -148,6 +158,8 @@ async def test_a_stack_answers_heals_and_keeps_its_data(tmp_path: Path) -> None:
         _, second = await ends(kafka, "s1", 2)
         assert "42" in second["text"]
         await until(lambda: dev.endpoints.worker_pids not in ([], [victim]), READY_S)
+
+        assert "391" in await run_readme_example(kafka)
 
         refused = await start(data_dir)
         assert await asyncio.wait_for(refused.process.wait(), READY_S) == 1
