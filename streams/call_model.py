@@ -17,10 +17,11 @@ from schemas.effects import CallModel
 from schemas.events import DeltaReset, TextDelta
 from schemas.failure import Failure, FailureCode
 from schemas.log import ModelCompleted, ModelFailed
-from schemas.topics import AGENT_DELTAS, SESSION_LOG
+from schemas.topics import AGENT_DELTAS
 from schemas.usage import Usage
 from streams.acknowledge import Acknowledger
 from streams.dead_letter import UNREADABLE, DeadLetters
+from streams.outcomes import Outcomes
 from streams.ports import Delivery, Shell
 from streams.running import RunningCalls
 from streams.sessions import Sessions
@@ -35,7 +36,7 @@ class CallModels:
     def __init__(
         self,
         shell: Shell,
-        dead_letters: DeadLetters,
+        outcomes: Outcomes,
         sessions: Sessions,
         running: RunningCalls,
         catalog: Catalog,
@@ -43,9 +44,10 @@ class CallModels:
         define_tools: DefineTools,
     ) -> None:
         self._shell = shell
-        self._dead_letters = dead_letters
+        self._dead_letters = DeadLetters(shell)
         self._sessions = sessions
         self._running = running
+        self._outcomes = outcomes
         self._catalog = catalog
         self._model = model
         self._define_tools = define_tools
@@ -87,7 +89,7 @@ class CallModels:
             subject=order.session_id,
             traceparent=turn.traceparent,
         )
-        await (await self._shell.append(SESSION_LOG, event, order.session_id, headers, partition))
+        await self._outcomes.append(event, headers, partition)
         return True
 
     async def _call(self, order: CallModel, session: Session, turn: Turn) -> ModelOutcome:

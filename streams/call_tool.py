@@ -16,9 +16,9 @@ from schemas.dead_letter import Cause
 from schemas.effects import CallTool
 from schemas.failure import Failure, FailureCode
 from schemas.log import ToolCompleted, ToolFailed, ToolStarted
-from schemas.topics import SESSION_LOG
 from streams.acknowledge import Acknowledger
 from streams.dead_letter import UNREADABLE, DeadLetters
+from streams.outcomes import Outcomes
 from streams.ports import Delivery, Shell
 from streams.running import RunningCalls
 from streams.sessions import Sessions
@@ -37,12 +37,13 @@ class CallTools:
     """The processor."""
 
     def __init__(
-        self, shell: Shell, dead_letters: DeadLetters, sessions: Sessions, running: RunningCalls, toolbox: Toolbox
+        self, shell: Shell, outcomes: Outcomes, sessions: Sessions, running: RunningCalls, toolbox: Toolbox
     ) -> None:
         self._shell = shell
-        self._dead_letters = dead_letters
+        self._dead_letters = DeadLetters(shell)
         self._sessions = sessions
         self._running = running
+        self._outcomes = outcomes
         self._toolbox = toolbox
         self.acknowledger = Acknowledger()
 
@@ -101,7 +102,7 @@ class CallTools:
         headers = cloud_event_headers(
             event, id=order.call_id, source="/headrace/call_tool", at=event.at, subject=order.session_id
         )
-        return await (await self._shell.append(SESSION_LOG, event, order.session_id, headers, partition))
+        return await self._outcomes.append(event, headers, partition)
 
 
 def _pending(session: Session | None, order: CallTool) -> PendingCall | None:

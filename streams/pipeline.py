@@ -15,6 +15,7 @@ from streams.call_model import CallModels
 from streams.call_tool import CallTools
 from streams.dead_letter import DeadLetters
 from streams.decide import Decide
+from streams.outcomes import Outcomes
 from streams.ports import Processor, Shell, Table
 from streams.record import Recorder
 from streams.route_broadcast import RouteBroadcasts
@@ -24,6 +25,9 @@ from streams.topology import ACCEPT, CALL_MODEL, CALL_TOOL, DECIDE, ROUTE_BROADC
 
 RECORD_ON_REBALANCE_S = 5.0
 """How long a rebalance waits for what is being recorded; what is dropped then is decided again."""
+
+LAND_ON_REBALANCE_S = 2.0
+"""How long it waits before that for outcomes on their way to the broker; one that comes later is paid for twice."""
 
 
 class Capacity(Struct, frozen=True, kw_only=True):
@@ -51,15 +55,16 @@ class Pipeline:
         self.recorder = Recorder(shell, table, self.sessions)
         self.model_calls = RunningCalls(capacity.model_calls_in_flight, shell.fail)
         self.tool_calls = RunningCalls(capacity.tool_calls_in_flight, shell.fail)
+        self._outcomes = Outcomes(shell)
         dead_letters = DeadLetters(shell)
         definitions = _definitions(catalog, toolbox)
         self._accept = Accept(shell, dead_letters)
         self._route = RouteBroadcasts(shell, dead_letters, catalog)
         self._decide = Decide(shell, dead_letters, catalog, self.sessions, self.recorder, self._settle)
         self._call_model = CallModels(
-            shell, dead_letters, self.sessions, self.model_calls, catalog, model, lambda spec: definitions[spec.name]
+            shell, self._outcomes, self.sessions, self.model_calls, catalog, model, lambda spec: definitions[spec.name]
         )
-        self._call_tool = CallTools(shell, dead_letters, self.sessions, self.tool_calls, toolbox)
+        self._call_tool = CallTools(shell, self._outcomes, self.sessions, self.tool_calls, toolbox)
 
     def processors(self) -> dict[Node, Processor]:
         return {
@@ -73,8 +78,10 @@ class Pipeline:
     async def suspend(self) -> None:
         """A rebalance begins, no more records come: record what was decided, forget what is not recorded.
 
-        Calls go on; their orders are delivered again and join them.
+        Calls go on; their orders are delivered again and join them. Their outcomes wait until it is
+        known whose they are.
         """
+        await self._outcomes.hold(LAND_ON_REBALANCE_S)
         await self.recorder.idle(RECORD_ON_REBALANCE_S)
         await self.recorder.stop()
         for processor in (self._accept, self._route, self._decide, self._call_model, self._call_tool):
@@ -94,6 +101,7 @@ class Pipeline:
         self.sessions.restart(positions, ends or {})
         self.model_calls.abandon(set(positions))
         self.tool_calls.abandon(set(positions))
+        self._outcomes.release()
 
     async def drain(self, timeout_s: float) -> bool:
         """No more records come: let running calls finish and all be recorded; whether that took less than the time.

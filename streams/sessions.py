@@ -71,12 +71,12 @@ class Sessions:
         Raises:
             NotReachedError: it will not come there any more, see `give_up`.
         """
-        offset = max(offset, self._floors.get(partition, -1))
-        if self._positions.get(partition, -1) < offset:
+        # Asked again after each wait: a rebalance meanwhile may have set the position back and the floor up.
+        while self._positions.get(partition, -1) < (awaited := max(offset, self._floors.get(partition, -1))):
             if self._is_over:
                 raise NotReachedError
             future = asyncio.get_running_loop().create_future()
-            heappush(self._waiting[partition], (offset, next(self._order), future))
+            heappush(self._waiting[partition], (awaited, next(self._order), future))
             await future
         return self.load(partition, session_id)
 

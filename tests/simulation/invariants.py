@@ -1,0 +1,174 @@
+"""What must hold of the topics of a pipeline that has come to rest, whatever happened to its workers.
+
+Pure over what was recorded, so that the simulation and runs against a real broker are held to the same.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from agents.catalog import Catalog
+from agents.draft import Step
+from agents.reducer import reduce
+from agents.session import AssistantEntry, Session, ToolResultEntry
+from schemas.codec import decode_agent_event, decode_dead_letter, decode_session_event
+from schemas.events import AgentEvent, TurnCancelled, TurnCompleted, TurnFailed
+from schemas.log import MessageAccepted, ModelCompleted
+from schemas.topics import AGENT_EVENTS, DEAD_LETTERS, SESSION_LOG, USER_MESSAGES
+from streams.store import HEAD_PREFIX, load
+
+Key = tuple[str, str]
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Record:
+    """A record of a topic, as a consumer reads it; the topic without its prefix."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    at: datetime
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Started:
+    """A call that a worker began; `log_end`: how many records its partition of the session log had then."""
+
+    call_id: str
+    log_end: int
+    tool: str | None = None
+
+
+class Topics:
+    """The records of a run, by topic, each in the order of its partition."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._by_topic: defaultdict[str, list[Record]] = defaultdict(list)
+        for record in sorted(records, key=lambda record: (record.partition, record.offset)):
+            self._by_topic[record.topic].append(record)
+
+    def __getitem__(self, name: str) -> list[Record]:
+        return self._by_topic[name]
+
+
+def check_answers(topics: Topics) -> None:
+    """Every accepted message has exactly one end, after repeated events are dropped."""
+    accepted = {
+        (event.session_id, event.message_id)
+        for record in topics[SESSION_LOG.name]
+        if isinstance(event := decode_session_event(record.value or b""), MessageAccepted)
+    }
+    ends: Counter[Key] = Counter(
+        (event.session_id, event.message_id)
+        for event in distinct_events(topics).values()
+        if isinstance(event, TurnCompleted | TurnFailed | TurnCancelled)
+    )
+    assert not accepted - ends.keys(), f"messages without an end: {accepted - ends.keys()}"
+    assert not ends.keys() - accepted, f"ends of messages that were not accepted: {ends.keys() - accepted}"
+    repeated = {key: count for key, count in ends.items() if count > 1}
+    assert not repeated, f"messages with several ends: {repeated}"
+
+
+def distinct_events(topics: Topics) -> dict[tuple[str, int], AgentEvent]:
+    """The agent events by session and `seq`; one that was published again has the same content."""
+    values: dict[tuple[str, int], bytes] = {}
+    events: dict[tuple[str, int], AgentEvent] = {}
+    highest: defaultdict[str, int] = defaultdict(int)
+    for record in topics[AGENT_EVENTS.name]:
+        assert record.value is not None
+        event = decode_agent_event(record.value)
+        key = (event.session_id, event.seq)
+        known = values.setdefault(key, record.value)
+        assert known == record.value, f"{key} was published again with another content: {known!r}, {record.value!r}"
+        assert event.seq <= highest[event.session_id] + 1, f"a gap before {key}"
+        highest[event.session_id] = max(highest[event.session_id], event.seq)
+        events[key] = event
+    return events
+
+
+def fold(topics: Topics, catalog: Catalog) -> tuple[dict[str, Session | None], dict[str, Step]]:
+    """The sessions that the log makes, and what each record of the log led to, by `topic/partition/offset`."""
+    sessions: dict[str, Session | None] = {}
+    steps: dict[str, Step] = {}
+    for record in topics[SESSION_LOG.name]:
+        event = decode_session_event(record.value or b"")
+        step = reduce(catalog, sessions.get(event.session_id), event, record.offset)
+        sessions[event.session_id] = step.session
+        steps[place_of(record)] = step
+    return sessions, steps
+
+
+def check_state(topics: Topics, catalog: Catalog, changelog: str) -> None:
+    """What is stored is what the log makes."""
+    sessions, _ = fold(topics, catalog)
+    stored: dict[bytes, bytes] = {}
+    for record in topics[changelog]:
+        assert record.key is not None
+        if record.value is None:
+            stored.pop(record.key, None)
+        else:
+            stored[record.key] = record.value
+    kept = {key[len(HEAD_PREFIX) :].decode() for key in stored if key.startswith(HEAD_PREFIX)}
+    expected = {name: session for name, session in sessions.items() if session is not None}
+    assert kept == expected.keys()
+    for name, session in expected.items():
+        assert load(stored.get, name) == session, f"session {name} is not stored as its log makes it"
+
+
+def check_transcripts(topics: Topics, catalog: Catalog) -> None:
+    """Every tool call of every transcript has exactly one result."""
+    for name, session in fold(topics, catalog)[0].items():
+        entries = session.transcript if session else ()
+        uses = [use.id for entry in entries if isinstance(entry, AssistantEntry) for use in entry.tool_uses()]
+        results = [entry.tool_use_id for entry in entries if isinstance(entry, ToolResultEntry)]
+        assert Counter(uses) == Counter(results), f"session {name}: calls {uses}, results {results}"
+
+
+def check_calls(topics: Topics, started: Iterable[Started], idempotent: Mapping[str, bool]) -> None:
+    """No model call begins after its completion is in the log; a tool that is not idempotent runs once."""
+    completed: dict[str, int] = {}
+    for record in topics[SESSION_LOG.name]:
+        event = decode_session_event(record.value or b"")
+        if isinstance(event, ModelCompleted):
+            completed.setdefault(event.call_id, record.offset)
+    runs: Counter[str] = Counter()
+    for call in started:
+        if call.tool is not None:
+            runs[call.call_id] += not idempotent[call.tool]
+        elif call.call_id in completed:
+            offset = completed[call.call_id]
+            assert call.log_end <= offset, f"call {call.call_id} was repeated: its completion is at {offset}"
+    repeated = [call_id for call_id, count in runs.items() if count > 1]
+    assert not repeated, f"tools that are not idempotent ran twice: {repeated}"
+
+
+def check_refusals(topics: Topics, catalog: Catalog) -> None:
+    """Every command is in the session log or in the dead letters, not in both; what the core refuses is there too."""
+    letters = {decode_dead_letter(record.value or b"").id for record in topics[DEAD_LETTERS.name]}
+    facts = {dict(record.headers)["ce_id"].decode() for record in topics[SESSION_LOG.name]}
+    for record in topics[USER_MESSAGES.name]:
+        place = place_of(record)
+        assert (place in facts) != (place in letters), f"{place}: expected in the log or in the dead letters"
+    for place, step in fold(topics, catalog)[1].items():
+        assert (step.refusal is None) or place in letters, f"{place} was refused, and nobody was told"
+
+
+def check_acknowledgements(acknowledged: Iterable[tuple[str, str, int, int]]) -> None:
+    """Nothing is acknowledged out of order.
+
+    Args:
+        acknowledged: who (a worker, in one assignment), topic, partition and offset, in the order in which it happened.
+    """
+    last: dict[tuple[str, str, int], int] = {}
+    for who, topic, partition, offset in acknowledged:
+        previous = last.get((who, topic, partition))
+        assert previous is None or offset == previous + 1, f"{topic}/{partition}: {offset} after {previous} by {who}"
+        last[who, topic, partition] = offset
+
+
+def place_of(record: Record) -> str:
+    return f"{record.topic}/{record.partition}/{record.offset}"

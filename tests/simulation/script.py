@@ -1,0 +1,155 @@
+"""What people send, what the model says and what tools return in the simulation: drawn from the seed."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from agents.catalog import Catalog
+from agents.limits import Limits
+from agents.models.port import DeltaSink, ModelCompletion, ModelFault, ModelOutcome
+from agents.prompt import Prompt
+from agents.spec import AgentSpec
+from agents.tools.port import ToolFault, ToolOutcome, ToolReturn
+from histories import check_prompt
+from schemas.content import AssistantBlock, TextBlock, ToolUseBlock
+from schemas.failure import Failure, FailureCode
+from schemas.usage import Usage
+from simulation.invariants import Started
+
+IDEMPOTENT = {"add": True, "pay": False, "send": False}
+CATALOG = Catalog(
+    {
+        name: AgentSpec(
+            name=name,
+            instructions="Help.",
+            tools=tuple(IDEMPOTENT),
+            approval=("send",),
+            limits=Limits(queued_messages=2, model_calls_per_turn=5),
+        )
+        for name in ("assistant", "writer")
+    },
+    "assistant",
+)
+SESSIONS = ("a", "b", "c", "d", "e", "f", "g", "h")
+BAD_RECORDS = (b"", b"{", b"[1]", b'{"text": "no session"}', b'{"session_id": "a"}', b"[" * 100_000)
+
+
+@dataclass(slots=True, eq=False)
+class OpenCall:
+    """A call that a worker made, and nobody has answered yet."""
+
+    call_id: str
+    answer: Callable[[Random], object]
+    result: asyncio.Future[object]
+
+
+@dataclass(slots=True, eq=False)
+class Calls:
+    """The world behind the ports of the model and the tools."""
+
+    partition_of: Callable[[str], int]
+    started: list[Started] = field(default_factory=list)
+    open: list[OpenCall] = field(default_factory=list)
+    uses: int = 0
+
+    def model(self, began: Callable[[str, str], str]) -> "Model":
+        return Model(self, began)
+
+    async def tool(self, call_id: str) -> ToolOutcome:
+        outcome = await self._ask(call_id, _tool_outcome)
+        assert isinstance(outcome, ToolReturn | ToolFault)
+        return outcome
+
+    async def complete(self, call_id: str) -> ModelOutcome:
+        outcome = await self._ask(call_id, self._model_outcome)
+        assert isinstance(outcome, ModelCompletion | ModelFault)
+        return outcome
+
+    async def _ask(self, call_id: str, answer: Callable[[Random], object]) -> object:
+        call = OpenCall(call_id, answer, asyncio.get_running_loop().create_future())
+        self.open.append(call)
+        try:
+            return await call.result
+        finally:
+            self.open.remove(call)
+
+    def _model_outcome(self, rng: Random) -> ModelOutcome:
+        if rng.random() < 0.1:
+            failure = Failure(code=rng.choice([FailureCode.OVERLOADED, FailureCode.BAD_REQUEST]), message="why")
+            return ModelFault(failure=failure, model="m", attempts=3, usage=Usage(), cost_micros=0)
+        content: list[AssistantBlock] = [TextBlock(text=f"answer {rng.random()}")]
+        stop_reason = rng.choice(["end_turn", "end_turn", "max_tokens", "pause_turn", "refusal"])
+        if rng.random() < 0.55:
+            stop_reason = "tool_use"
+            for name in rng.choices(["add", "pay", "pay", "send", "fly"], k=rng.randint(1, 3)):
+                self.uses += 1
+                content.append(ToolUseBlock(id=f"use-{self.uses}", name=name, input={"n": self.uses}))
+        return ModelCompletion(
+            content=tuple(content),
+            stop_reason=stop_reason,
+            usage=Usage(output_tokens=3),
+            cost_micros=2,
+            model="m",
+            attempts=1,
+            request_id=None,
+            first_delta_ms=1,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Model:
+    """A model client that holds every prompt to the rules of the API."""
+
+    calls: Calls
+    began: Callable[[str, str], str]
+
+    async def complete(self, prompt: Prompt, *, call_id: str, timeout_s: float, on_delta: DeltaSink) -> ModelOutcome:
+        del timeout_s
+        check_prompt(prompt)
+        self.began(call_id.split("/")[0], call_id)
+        on_delta(1, 0, "text")
+        return await self.calls.complete(call_id)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def _tool_outcome(rng: Random) -> ToolOutcome:
+    if rng.random() < 0.2:
+        return ToolFault(failure=Failure(code=FailureCode.TOOL_ERROR, message="why"), attempts=1)
+    return ToolReturn(content=f"result {rng.random()}", attempts=1)
+
+
+def draw_command(
+    rng: Random, sent: list[tuple[bytes | None, bytes]], approvals: list[str]
+) -> tuple[bytes | None, bytes]:
+    """A record of `user-messages`: mostly a message, sometimes one that was sent before, sometimes nonsense."""
+    choice = rng.random()
+    session = rng.choice(SESSIONS)
+    if choice < 0.1 and sent:
+        return rng.choice(sent)
+    if choice < 0.15:
+        return None, rng.choice(BAD_RECORDS)
+    if choice < 0.18:
+        return b"other", encoded(session, text="wrong key")
+    if choice < 0.28:
+        return session.encode(), encoded(session, type="cancel_turn")
+    if choice < 0.29:
+        return session.encode(), encoded(session, type="end_session")
+    if choice < 0.5 and approvals:
+        call_id = rng.choice(approvals)
+        return None, approval(call_id, rng.choice(["approve", "deny"]))
+    if choice < 0.53:
+        return None, encoded(session, text="hi", agent="ghost")
+    identified = {"id": f"m{rng.randint(1, 30)}"} if rng.random() < 0.5 else {}
+    return rng.choice([None, session.encode()]), encoded(session, text="hi", **identified)
+
+
+def approval(call_id: str, decision: str) -> bytes:
+    return encoded(call_id.split("/")[0], type="approval_decision", call_id=call_id, decision=decision)
+
+
+def encoded(session_id: str, **fields: str) -> bytes:
+    return json.dumps({"session_id": session_id, **fields}).encode()
