@@ -75,9 +75,13 @@ def stack_options(context: "Context", workers: int, model_latency_s: float, part
 
 
 def _next_steps(stack: "DevelopmentStack") -> str:
+    from rich.markup import escape
+
     from runtime.settings.values import user_data_dir
 
-    where = "" if stack.data_dir == user_data_dir() else f" --data-dir {stack.data_dir}"
+    where = "" if stack.data_dir == user_data_dir() else f" --data-dir {escape(str(stack.data_dir))}"
+    if stack.settings.topic_prefix:
+        where += f" --topic-prefix {stack.settings.topic_prefix}"
     return (
         f"\nReady. Kafka clients find it at [bold]{stack.endpoints.kafka}[/]. In another terminal:\n\n"
         f"  headrace chat{where}\n"
