@@ -36,8 +36,12 @@ class Outbox(Protocol):
 
         Returns:
             Resolves to the record's offset when the broker has it on all replicas in sync. An exception means that
-            it may be lost: whoever ordered it must stop.
+            it may be lost: whoever ordered it must stop, and until then every further append must fail, or a later
+            record would stand where readers expect the lost one.
         """
+
+    def partition_of(self, key: bytes) -> int:
+        """The partition of the pipeline's topics that a key belongs to."""
 
     def post(self, topic: str, *, key: bytes, value: bytes, headers: Headers) -> None:
         """Hand over an advisory record, in order, without waiting; dropped where too many wait already."""

@@ -1,4 +1,4 @@
-"""A broker in memory: partitions are lists, and the scheduler says when a record arrives and when that is acknowledged."""
+"""A broker in memory: partitions are lists; the scheduler says when a record arrives and is acknowledged."""
 
 import asyncio
 from collections import defaultdict, deque
@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from zlib import crc32
 
-from schemas.codec import Headers
 from simulation.invariants import Record
+
+from schemas.codec import Headers
 
 PARTITIONS = 2
 Place = tuple[str, int]
@@ -30,6 +31,8 @@ class Outbox:
     broker: "Broker"
     is_dead: bool = False
     in_flight: defaultdict[Place, deque[Sent]] = field(default_factory=lambda: defaultdict(deque))
+    error: OSError | None = None
+    """Of the first record that may be lost: nothing more may be sent after it."""
     gate: asyncio.Future[None] | None = None
     """While it is there, back-pressure holds whoever appends."""
 
@@ -40,6 +43,8 @@ class Outbox:
             await self.gate
         if self.is_dead:
             raise asyncio.CancelledError
+        if self.error is not None:
+            raise self.error
         if partition is None:
             partition = partition_of(key)
         assert key is None or topic.endswith("changelog") or partition == partition_of(key), (
@@ -48,6 +53,9 @@ class Outbox:
         sent = Sent((key, value, headers), asyncio.get_running_loop().create_future())
         self.in_flight[topic, partition].append(sent)
         return sent.acknowledged
+
+    def partition_of(self, key: bytes) -> int:
+        return partition_of(key)
 
     def post(self, topic: str, *, key: bytes, value: bytes, headers: Headers) -> None:
         if not self.is_dead:
@@ -72,6 +80,7 @@ class Outbox:
 
     def break_off(self, place: Place, error: OSError) -> None:
         """The connection is lost: nobody knows whether the broker has what was in flight."""
+        self.error = error
         while self.in_flight[place]:
             future = self.in_flight[place].popleft().acknowledged
             if not future.done():

@@ -2,9 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
+
+from histories import check_prompt
+from simulation.invariants import Started
 
 from agents.catalog import Catalog
 from agents.limits import Limits
@@ -12,12 +15,11 @@ from agents.models.port import DeltaSink, ModelCompletion, ModelFault, ModelOutc
 from agents.prompt import Prompt
 from agents.spec import AgentSpec
 from agents.tools.port import ToolFault, ToolOutcome, ToolReturn
-from histories import check_prompt
 from schemas.content import AssistantBlock, TextBlock, ToolUseBlock
 from schemas.failure import Failure, FailureCode
 from schemas.usage import Usage
-from simulation.invariants import Started
 
+Command = tuple[bytes | None, bytes]
 IDEMPOTENT = {"add": True, "pay": False, "send": False}
 CATALOG = Catalog(
     {
@@ -108,7 +110,7 @@ class Model:
     async def complete(self, prompt: Prompt, *, call_id: str, timeout_s: float, on_delta: DeltaSink) -> ModelOutcome:
         del timeout_s
         check_prompt(prompt)
-        self.began(call_id.split("/")[0], call_id)
+        self.began(call_id.split("/", maxsplit=1)[0], call_id)
         on_delta(1, 0, "text")
         return await self.calls.complete(call_id)
 
@@ -122,33 +124,49 @@ def _tool_outcome(rng: Random) -> ToolOutcome:
     return ToolReturn(content=f"result {rng.random()}", attempts=1)
 
 
-def draw_command(
-    rng: Random, sent: list[tuple[bytes | None, bytes]], approvals: list[str]
-) -> tuple[bytes | None, bytes]:
-    """A record of `user-messages`: mostly a message, sometimes one that was sent before, sometimes nonsense."""
-    choice = rng.random()
+KINDS = {
+    "message": 36,
+    "known message": 10,
+    "repetition": 10,
+    "decision": 20,
+    "cancel": 10,
+    "nonsense": 5,
+    "wrong key": 3,
+    "unknown agent": 3,
+    "end": 1,
+}
+"""What people send, and how often."""
+
+
+def draw_command(rng: Random, sent: Sequence[Command], approvals: Sequence[str]) -> Command:
+    """A record of `user-messages`, key and value: mostly a message, sometimes a repeated one, sometimes nonsense."""
     session = rng.choice(SESSIONS)
-    if choice < 0.1 and sent:
-        return rng.choice(sent)
-    if choice < 0.15:
-        return None, rng.choice(BAD_RECORDS)
-    if choice < 0.18:
-        return b"other", encoded(session, text="wrong key")
-    if choice < 0.28:
-        return session.encode(), encoded(session, type="cancel_turn")
-    if choice < 0.29:
-        return session.encode(), encoded(session, type="end_session")
-    if choice < 0.5 and approvals:
-        call_id = rng.choice(approvals)
-        return None, approval(call_id, rng.choice(["approve", "deny"]))
-    if choice < 0.53:
-        return None, encoded(session, text="hi", agent="ghost")
-    identified = {"id": f"m{rng.randint(1, 30)}"} if rng.random() < 0.5 else {}
-    return rng.choice([None, session.encode()]), encoded(session, text="hi", **identified)
+    key = rng.choice([None, session.encode()])
+    command = key, encoded(session, text="hi")
+    match rng.choices(list(KINDS), list(KINDS.values()))[0]:
+        case "known message":
+            command = key, encoded(session, text="hi", id=f"m{rng.randint(1, 30)}")
+        case "repetition" if sent:
+            command = rng.choice(sent)
+        case "decision" if approvals:
+            command = None, approval(rng.choice(approvals), rng.choice(["approve", "deny"]))
+        case "cancel":
+            command = key, encoded(session, type="cancel_turn")
+        case "nonsense":
+            command = None, rng.choice(BAD_RECORDS)
+        case "wrong key":
+            command = b"other", encoded(session, text="hi")
+        case "unknown agent":
+            command = key, encoded(session, text="hi", agent="ghost")
+        case "end":
+            command = key, encoded(session, type="end_session")
+        case _:
+            pass
+    return command
 
 
 def approval(call_id: str, decision: str) -> bytes:
-    return encoded(call_id.split("/")[0], type="approval_decision", call_id=call_id, decision=decision)
+    return encoded(call_id.split("/", maxsplit=1)[0], type="approval_decision", call_id=call_id, decision=decision)
 
 
 def encoded(session_id: str, **fields: str) -> bytes:

@@ -7,13 +7,13 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+from simulation.broker import Broker, Outbox, Place
+from simulation.invariants import Started
+from simulation.script import CATALOG, IDEMPOTENT, Calls
 
 from agents.tools import Toolbox
 from agents.tools.port import ToolContext, ToolDefinition, ToolOutcome
 from schemas.topics import SESSION_LOG
-from simulation.broker import Broker, Outbox, Place
-from simulation.invariants import Started
-from simulation.script import CATALOG, IDEMPOTENT, Calls
 from streams.pipeline import Capacity, Pipeline
 from streams.ports import Delivery, Shell
 from streams.store import HEAD_PREFIX
@@ -145,7 +145,13 @@ class Worker:
             at=record.at,
             ack=partial(self._ack, self._assignment, place, record.offset),
         )
-        self.taking = self.spawn(self.processors[place[0]].take(delivery))
+        self.taking = self.spawn(self._take(place, delivery))
+
+    async def _take(self, place: Place, delivery: Delivery) -> None:
+        try:
+            await self.processors[place[0]].take(delivery)
+        except OSError as error:
+            self._fail(error)
 
     def commit(self) -> None:
         self.broker.committed.update(self.done)
@@ -183,6 +189,8 @@ def track_tasks(loop: asyncio.AbstractEventLoop) -> None:
         if worker is not None:
             worker.tasks.add(task)
             task.add_done_callback(worker.tasks.discard)
+            if worker.outbox.is_dead:
+                task.cancel()
         return task
 
     loop.set_task_factory(create)

@@ -5,19 +5,21 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from schemas.codec import decode_agent_event
-from schemas.events import ApprovalRequested
-from schemas.topics import AGENT_EVENTS, USER_MESSAGES
 from simulation import invariants
 from simulation.broker import PARTITIONS, Broker, partition_of
 from simulation.invariants import Topics
-from simulation.script import CATALOG, IDEMPOTENT, Calls, approval, draw_command
+from simulation.script import CATALOG, IDEMPOTENT, Calls, Command, approval, draw_command
 from simulation.worker import CHANGELOG, Worker, track_tasks
 
-STEPS = 260
+from schemas.codec import decode_agent_event
+from schemas.events import ApprovalRequested
+from schemas.topics import AGENT_EVENTS, USER_MESSAGES
+
+STEPS = 220
 """Of a run, while faults happen; then everything comes to rest."""
 MAX_STEPS_TO_REST = 20_000
 WORKERS = 2
+APPROVAL_TAG = b'"type":"approval_requested"'
 START = datetime(2026, 5, 1, tzinfo=UTC)
 
 
@@ -29,7 +31,7 @@ class World:
         self.broker = Broker(START)
         self.calls = Calls(lambda session_id: partition_of(session_id.encode()))
         self.acknowledged: list[tuple[str, str, int, int]] = []
-        self.sent: list[tuple[bytes | None, bytes]] = []
+        self.sent: list[Command] = []
         self.workers: list[Worker] = []
         self.rebalancing: asyncio.Task[None] | None = None
         self.counts = {"crashes": 0, "rebalances": 0, "broken": 0}
@@ -67,7 +69,7 @@ class World:
             self.broker.now += timedelta(milliseconds=self.rng.randrange(50))
             self.rng.choice(things)()
         # Whoever waits for it may come to run before the next thing, or in part, or not at all.
-        for _ in range(self.rng.randrange(4) if faults else 6):
+        for _ in range(self.rng.randrange(4) if faults else 3):
             await asyncio.sleep(0)
         return bool(things)
 
@@ -106,15 +108,16 @@ class World:
     # Things that happen
 
     def _send(self) -> None:
-        approvals = [event.call_id for event in self._events() if isinstance(event, ApprovalRequested)]
-        key, value = draw_command(self.rng, self.sent, approvals)
+        key, value = draw_command(self.rng, self.sent, self._approvals())
         self.sent.append((key, value))
         partition = self.rng.randrange(PARTITIONS) if key is None else partition_of(key)
         self.broker.store((USER_MESSAGES.name, partition), key, value, [])
 
-    def _events(self) -> list[invariants.AgentEvent]:
+    def _approvals(self) -> list[str]:
+        """The calls for which an approval was asked."""
         logs = [self.broker.logs[AGENT_EVENTS.name, partition] for partition in range(PARTITIONS)]
-        return [decode_agent_event(record.value or b"") for log in logs for record in log]
+        values = [record.value for log in logs for record in log if record.value and APPROVAL_TAG in record.value]
+        return [event.call_id for event in map(decode_agent_event, values) if isinstance(event, ApprovalRequested)]
 
     def _open_gate(self, worker: Worker) -> None:
         gate, worker.outbox.gate = worker.outbox.gate, None
@@ -130,7 +133,7 @@ class World:
         worker.outbox.break_off(place, OSError("the broker is gone"))
 
     def _crash(self, worker: Worker) -> None:
-        """kill -9, at whatever point its tasks are; what was sent may have arrived."""
+        """As by kill -9, at whatever point its tasks are; what was sent may have arrived."""
         self.counts["crashes"] += 1
         for place in worker.outbox.places():
             worker.outbox.arrive(place, self.rng.randint(0, 3))
