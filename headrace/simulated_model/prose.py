@@ -24,7 +24,7 @@ COMMON = frozenset(
 GREETING = re.compile(
     r"\s*(?:hi|hello|hey|good (?:morning|afternoon|evening))\b[\s!,.]*(?:there|headrace)?[\s!.,]*$", re.IGNORECASE
 )
-MY_NAME = re.compile(r"\bmy name is ([A-Z][\w'-]*)|\bI(?:'m| am) called ([A-Z][\w'-]*)")
+MY_NAME = re.compile(r"\b[Mm]y name is ([A-Z][\w'-]*)|\bI(?:'m| am) called ([A-Z][\w'-]*)")
 ASKS_NAME = re.compile(r"\b(?:what(?:'s| is| was)|remember|know) my name\b", re.IGNORECASE)
 
 OPENINGS = (

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import aiohttp
 import aiokafka
 import orjson
 
-from headrace.stack.kafka import EmbeddedKafka
+from headrace.stack.kafka import Credentials, EmbeddedKafka
 from headrace.stack.ports import free_port
 from headrace.stack.process import ManagedProcess
 from headrace.topics import apply_topics
@@ -27,12 +27,13 @@ SUPERVISED_S = 30.0
 
 
 class Worker:
-    """One worker process with its data directory."""
+    """One worker process with its data directory; `environment` is what its settings differ in."""
 
-    def __init__(self, cluster: "Cluster", number: int) -> None:
+    def __init__(self, cluster: "Cluster", number: int, environment: Mapping[str, str] | None = None) -> None:
         self.data_dir = cluster.home / f"worker-{number}"
         self._cluster = cluster
         self._number = number
+        self._environment = dict(environment or {})
         self._process: ManagedProcess | None = None
 
     async def start(self) -> None:
@@ -47,6 +48,7 @@ class Worker:
                 "HEADRACE_NAME": f"worker-{self._number}",
                 "ANTHROPIC_BASE_URL": self._cluster.model_url,
                 "ANTHROPIC_API_KEY": "simulated",
+                **self._environment,
             },
         )
         await self._process.start()
@@ -64,6 +66,10 @@ class Worker:
     def process(self) -> ManagedProcess:
         assert self._process is not None, "the worker was not started"
         return self._process
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.running
 
     @property
     def pid(self) -> int:
@@ -89,9 +95,9 @@ class Worker:
 class Cluster:
     """Kafka, a simulated model, and any number of workers, in `home`."""
 
-    def __init__(self, home: Path, *, latency_s: float = 0.0) -> None:
+    def __init__(self, home: Path, *, latency_s: float = 0.0, secure: Credentials | None = None) -> None:
         self.home = home
-        self.kafka = EmbeddedKafka(home, port=free_port(frozenset()))
+        self.kafka = EmbeddedKafka(home, port=free_port(frozenset()), secure=secure)
         self.workers: list[Worker] = []
         self._model_port = free_port(frozenset())
         self._latency_s = latency_s
@@ -102,11 +108,18 @@ class Cluster:
         return f"http://127.0.0.1:{self._model_port}"
 
     async def start(self, workers: int = 1) -> None:
-        await self.kafka.start()
+        await asyncio.gather(self.kafka.start(), self.start_model())
         await apply_topics(Settings(brokers=self.kafka.bootstrap))
-        await self.start_model()
         self.workers = [Worker(self, number) for number in range(1, workers + 1)]
         await asyncio.gather(*(worker.start() for worker in self.workers))
+
+    async def add_worker(self, topic_prefix: str = "", **environment: str) -> Worker:
+        """Start one more worker, with other settings; those with a topic prefix of their own never meet."""
+        await apply_topics(Settings(brokers=self.kafka.bootstrap, topic_prefix=topic_prefix))
+        worker = Worker(self, len(self.workers) + 1, {"HEADRACE_TOPIC_PREFIX": topic_prefix, **environment})
+        self.workers.append(worker)
+        await worker.start()
+        return worker
 
     async def start_model(self) -> None:
         arguments = ["--port", str(self._model_port), "--latency", str(self._latency_s)]
@@ -122,11 +135,18 @@ class Cluster:
             await self._model.stop()
 
     async def stop(self) -> None:
-        for worker in self.workers:
-            if worker.process.running:
-                await worker.stop()
+        await asyncio.gather(*(worker.stop() for worker in self.workers if worker.is_running))
         await self.stop_model()
         await self.kafka.stop()
+
+    async def model_totals(self) -> dict[str, int]:
+        """How many model calls were started, completed, failed, abandoned, and are in flight."""
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(f"{self.model_url}/control/calls", params={"brief": "1"}) as response,
+        ):
+            totals: dict[str, int] = orjson.loads(await response.read())["totals"]
+            return totals
 
     async def model_calls(self) -> dict[str, dict[str, int]]:
         """For each call id, how often the model was called, and how often it answered in full."""
