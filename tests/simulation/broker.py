@@ -36,6 +36,9 @@ class Outbox:
     gate: asyncio.Future[None] | None = None
     """While it is there, back-pressure holds whoever appends."""
 
+    def partition_of(self, key: bytes) -> int:
+        return partition_of(key)
+
     async def append(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
     ) -> asyncio.Future[int]:
@@ -53,9 +56,6 @@ class Outbox:
         sent = Sent((key, value, headers), asyncio.get_running_loop().create_future())
         self.in_flight[topic, partition].append(sent)
         return sent.acknowledged
-
-    def partition_of(self, key: bytes) -> int:
-        return partition_of(key)
 
     def post(self, topic: str, *, key: bytes, value: bytes, headers: Headers) -> None:
         if not self.is_dead:

@@ -15,7 +15,7 @@ from schemas.codec import decode_agent_event
 from schemas.events import ApprovalRequested
 from schemas.topics import AGENT_EVENTS, USER_MESSAGES
 
-STEPS = 220
+STEPS = 150
 """Of a run, while faults happen; then everything comes to rest."""
 MAX_STEPS_TO_REST = 20_000
 WORKERS = 2
