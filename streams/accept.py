@@ -12,10 +12,10 @@ from schemas.commands import ApprovalDecision, CancelTurn, Command, EndSession, 
 from schemas.dead_letter import Cause
 from schemas.ids import derived_message_id
 from schemas.log import ApprovalDecided, CancelRequested, MessageAccepted, SessionEndRequested, SessionEvent
-from schemas.topics import SESSION_LOG
 from streams.acknowledge import Acknowledger, finish_when_durable
 from streams.dead_letter import UNREADABLE, DeadLetters
 from streams.ports import Delivery, Shell
+from streams.session_log import SessionLog
 from streams.trace import traceparent_of
 
 MAX_MESSAGE_BYTES = 512 * 1024
@@ -36,8 +36,9 @@ class RefusedError(Exception):
 class Accept:
     """The processor. Records are taken in order and acknowledged when they are in the session log, or buried."""
 
-    def __init__(self, shell: Shell, dead_letters: DeadLetters) -> None:
+    def __init__(self, shell: Shell, dead_letters: DeadLetters, session_log: SessionLog) -> None:
         self._shell = shell
+        self._session_log = session_log
         self._dead_letters = dead_letters
         self.acknowledger = Acknowledger()
         self.is_full = False
@@ -63,7 +64,9 @@ class Accept:
             subject=event.session_id,
             traceparent=event.traceparent if isinstance(event, MessageAccepted) else None,
         )
-        return await self._shell.append(SESSION_LOG, event, event.session_id, headers)
+        # Of the session, not of the delivery: a record without a key lies anywhere.
+        partition = self._shell.outbox.partition_of(event.session_id.encode())
+        return await self._session_log.append(event, headers, partition)
 
 
 def read_command(delivery: Delivery, at: datetime) -> SessionEvent:

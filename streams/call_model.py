@@ -71,6 +71,10 @@ class CallModels:
             return
         self._running.start(order.call_id, ticket, lambda: self._perform(order, delivery.partition))
 
+    def begin(self, order: CallModel, partition: int) -> None:
+        """Perform an order of this worker's `decide` before its record is delivered."""
+        self._running.begin(order.call_id, partition, lambda: self._perform(order, partition))
+
     async def _perform(self, order: CallModel, partition: int) -> bool:
         """Whether the log now has an outcome of the call."""
         session = await self._sessions.at(partition, order.session_id, order.log_offset)

@@ -5,7 +5,7 @@ order.
 """
 
 import asyncio
-from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 
@@ -30,8 +30,18 @@ log = structlog.get_logger(__name__)
 Emitted = list[asyncio.Future[int]]
 
 
+class Calls(Protocol):
+    """The calls that this worker performs."""
+
+    def begin(self, order: Effect, partition: int) -> None:
+        """Perform an order without waiting for its record, which is on its way, and joins the call when it comes."""
+
+    def settle(self, call_id: str) -> None:
+        """The outcome of a call is in the state, or is not needed any more."""
+
+
 class Decide:
-    """The processor. `settle` is told the calls whose outcome is in the state, or is not needed any more."""
+    """The processor."""
 
     def __init__(
         self,
@@ -40,14 +50,14 @@ class Decide:
         catalog: Catalog,
         sessions: Sessions,
         recorder: Recorder,
-        settle: Callable[[str], None],
+        calls: Calls,
     ) -> None:
         self._shell = shell
         self._dead_letters = dead_letters
         self._catalog = catalog
         self._sessions = sessions
         self._recorder = recorder
-        self._settle = settle
+        self._calls = calls
         self.acknowledger = Acknowledger()
         self.is_full = False
 
@@ -87,7 +97,9 @@ class Decide:
             self._sessions.change(partition, session_id, step.session)
         self._recorder.submit(Handled(ticket, session_id if changes else None, emitted, changes))
         for call_id in step.settled:
-            self._settle(call_id)
+            self._calls.settle(call_id)
+        for order in step.effects:
+            self._calls.begin(order, partition)
 
     async def _emit(self, step: Step, event: SessionEvent, before: Session | None, partition: int) -> Emitted:
         emitted: Emitted = []

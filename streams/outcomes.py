@@ -8,8 +8,7 @@ import asyncio
 
 from schemas.codec import Headers
 from schemas.log import ModelCompleted, ModelFailed, ToolCompleted, ToolFailed, ToolStarted
-from schemas.topics import SESSION_LOG
-from streams.ports import Shell
+from streams.session_log import SessionLog
 
 Outcome = ModelCompleted | ModelFailed | ToolStarted | ToolCompleted | ToolFailed
 
@@ -17,8 +16,8 @@ Outcome = ModelCompleted | ModelFailed | ToolStarted | ToolCompleted | ToolFaile
 class Outcomes:
     """What `call_model` and `call_tool` write to the session log."""
 
-    def __init__(self, shell: Shell) -> None:
-        self._shell = shell
+    def __init__(self, session_log: SessionLog) -> None:
+        self._session_log = session_log
         self._in_flight = 0
         self._is_quiet = asyncio.Event()
         self._is_quiet.set()
@@ -32,7 +31,7 @@ class Outcomes:
         self._in_flight += 1
         self._is_quiet.clear()
         try:
-            durable = await self._shell.append(SESSION_LOG, event, event.session_id, headers, partition)
+            durable = await self._session_log.append(event, headers, partition)
         except BaseException:
             self._land()
             raise

@@ -10,6 +10,7 @@ from agents.catalog import Catalog
 from agents.models.port import ModelClient
 from agents.spec import AgentSpec
 from agents.tools.toolbox import Toolbox
+from schemas.effects import CallModel, CallTool, Effect
 from streams.accept import Accept
 from streams.call_model import CallModels
 from streams.call_tool import CallTools
@@ -20,6 +21,7 @@ from streams.ports import Processor, Shell, Table
 from streams.record import Recorder
 from streams.route_broadcast import RouteBroadcasts
 from streams.running import RunningCalls
+from streams.session_log import SessionLog
 from streams.sessions import Sessions
 from streams.topology import ACCEPT, CALL_MODEL, CALL_TOOL, DECIDE, ROUTE_BROADCAST, Node
 
@@ -55,12 +57,13 @@ class Pipeline:
         self.recorder = Recorder(shell, table, self.sessions)
         self.model_calls = RunningCalls(capacity.model_calls_in_flight, shell.fail)
         self.tool_calls = RunningCalls(capacity.tool_calls_in_flight, shell.fail)
-        self._outcomes = Outcomes(shell)
         dead_letters = DeadLetters(shell)
         definitions = _definitions(catalog, toolbox)
-        self._accept = Accept(shell, dead_letters)
         self._route = RouteBroadcasts(shell, dead_letters, catalog)
-        self._decide = Decide(shell, dead_letters, catalog, self.sessions, self.recorder, self._settle)
+        self._decide = Decide(shell, dead_letters, catalog, self.sessions, self.recorder, self)
+        self._session_log = SessionLog(shell, self._decide)
+        self._accept = Accept(shell, dead_letters, self._session_log)
+        self._outcomes = Outcomes(self._session_log)
         self._call_model = CallModels(
             shell, self._outcomes, self.sessions, self.model_calls, catalog, model, lambda spec: definitions[spec.name]
         )
@@ -70,7 +73,7 @@ class Pipeline:
         return {
             ROUTE_BROADCAST: self._route,
             ACCEPT: self._accept,
-            DECIDE: self._decide,
+            DECIDE: self._session_log,
             CALL_MODEL: self._call_model,
             CALL_TOOL: self._call_tool,
         }
@@ -81,6 +84,7 @@ class Pipeline:
         Calls go on; their orders are delivered again and join them. Their outcomes wait until it is
         known whose they are.
         """
+        self._session_log.restart({})
         await self._outcomes.hold(LAND_ON_REBALANCE_S)
         await self.recorder.idle(RECORD_ON_REBALANCE_S)
         await self.recorder.stop()
@@ -99,6 +103,7 @@ class Pipeline:
                 come there: their outcome may be among what it reads again.
         """
         self.sessions.restart(positions, ends or {})
+        self._session_log.restart(positions)
         self.model_calls.abandon(set(positions))
         self.tool_calls.abandon(set(positions))
         self._outcomes.release()
@@ -114,7 +119,16 @@ class Pipeline:
         await self.tool_calls.stop()
         return await self.recorder.idle(timeout_s) and models and tools
 
-    def _settle(self, call_id: str) -> None:
+    def begin(self, order: Effect, partition: int) -> None:
+        """See `decide.Calls`."""
+        match order:
+            case CallModel():
+                self._call_model.begin(order, partition)
+            case CallTool():
+                self._call_tool.begin(order, partition)
+
+    def settle(self, call_id: str) -> None:
+        """See `decide.Calls`."""
         self.model_calls.settle(call_id)
         self.tool_calls.settle(call_id)
 

@@ -2,16 +2,20 @@
 
 import asyncio
 from collections import deque
+from functools import lru_cache, partial
 from typing import Any
 
 import aiokafka
 import structlog
 
+from runtime.kafka import partition_for
 from schemas.codec import Headers
 
 log = structlog.get_logger(__name__)
 MAX_POSTS_WAITING = 20_000
 """Advisory records that may wait for the broker: some seconds of deltas; beyond that they are dropped."""
+REMEMBERED_KEYS = 10_000
+"""Keys whose partition is remembered: the hash is computed in Python."""
 MAX_REQUEST_BYTES = 8 << 20
 REQUEST_TIMEOUT_MS = 60_000
 """Retries inside the producer go on for this long: a broker that restarts is waited for, one that is gone is not."""
@@ -20,12 +24,13 @@ REQUEST_TIMEOUT_MS = 60_000
 class Publisher:
     """Appends are acknowledged by all replicas in sync, keep their order, and are not repeated by retries."""
 
-    def __init__(self, client_arguments: dict[str, Any], *, linger_ms: int = 0) -> None:
+    def __init__(self, client_arguments: dict[str, Any], partitions: int) -> None:
+        self.partition_of = lru_cache(REMEMBERED_KEYS)(partial(partition_for, count=partitions))
+        self._error: BaseException | None = None
         self._producer = aiokafka.AIOKafkaProducer(
             **client_arguments,
             acks="all",
             enable_idempotence=True,
-            linger_ms=linger_ms,
             max_batch_size=256 * 1024,
             max_request_size=MAX_REQUEST_BYTES,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
@@ -47,10 +52,24 @@ class Publisher:
     async def append(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
     ) -> asyncio.Future[int]:
+        if self._error is not None:
+            raise self._error
         sent = await self._producer.send(topic, value=value, key=key, partition=partition, headers=headers)
         offset: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        sent.add_done_callback(lambda done: _resolve(offset, done))
+        sent.add_done_callback(lambda done: self._resolve(offset, done))
         return offset
+
+    def _resolve(self, offset: "asyncio.Future[int]", sent: "asyncio.Future[Any]") -> None:
+        error = None if sent.cancelled() else sent.exception()
+        if error is not None:
+            # Nothing may be appended after a record that may be lost.
+            self._error = self._error or error
+        if offset.cancelled() or sent.cancelled():
+            return
+        if error is not None:
+            offset.set_exception(error)
+        else:
+            offset.set_result(sent.result().offset)
 
     def post(self, topic: str, *, key: bytes, value: bytes, headers: Headers) -> None:
         if len(self._posts) >= MAX_POSTS_WAITING:
@@ -70,16 +89,6 @@ class Publisher:
             else:
                 sent.add_done_callback(_ignore)
         self._posting = None
-
-
-def _resolve(offset: "asyncio.Future[int]", sent: "asyncio.Future[Any]") -> None:
-    if offset.cancelled() or sent.cancelled():
-        return
-    error = sent.exception()
-    if error is not None:
-        offset.set_exception(error)
-    else:
-        offset.set_result(sent.result().offset)
 
 
 def _ignore(sent: "asyncio.Future[Any]") -> None:

@@ -64,6 +64,12 @@ class RunningCalls:
         else:
             self._waiting.append(call)
 
+    def begin(self, call_id: str, partition: int, work: Work) -> None:
+        """Run `work()` where there is room, before its order was delivered: the delivery joins it."""
+        if call_id not in self._calls and len(self._tasks) < self._limit:
+            call = self._calls[call_id] = Call(call_id, partition, work, [])
+            self._run(call)
+
     def settle(self, call_id: str) -> None:
         """`decide` waits for the call no longer: stop it, if it runs here; its order counts as done."""
         call = self._calls.pop(call_id, None)

@@ -90,7 +90,7 @@ class _Worker:
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(name, self._stop.set)
         model = self._model_client()
-        publisher = Publisher(client_arguments(self._settings))
+        publisher = Publisher(client_arguments(self._settings), self._settings.partitions)
         await publisher.start()
         try:
             await self._run_pipeline(model, publisher)
