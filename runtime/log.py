@@ -15,6 +15,9 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from runtime.settings import Settings
 
 HIDDEN = "[hidden]"
+QUIET_S = 10.0
+MAX_SAID = 1_000
+"""Different things that libraries said; a bound, because a format string may hold what came from outside."""
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -24,6 +27,7 @@ _LIBRARY_LEVELS = {
     "aiokafka": logging.WARNING,
     "faust": logging.WARNING,
     "mode": logging.WARNING,
+    "mode.timers": logging.ERROR,
     "asyncio": logging.WARNING,
     "aiohttp": logging.WARNING,
     "anthropic": logging.WARNING,
@@ -80,9 +84,34 @@ def _console_rendering(*, colors: bool) -> list[Processor]:
     return [structlog.processors.format_exc_info, scrub, renderer]
 
 
+class OncePerWhile(logging.Filter):
+    """Lets a library say the same thing once per `QUIET_S`: aiokafka reports each attempt while a broker is away.
+
+    The same thing is the same logger and format string. The next one that passes counts those that did not.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        key = (record.name, str(record.msg))
+        last, held_back = self._said.get(key, (-QUIET_S, 0))
+        if record.created - last < QUIET_S:
+            self._said[key] = (last, held_back + 1)
+            return False
+        if len(self._said) > MAX_SAID:
+            self._said.clear()
+        self._said[key] = (record.created, 0)
+        if held_back:
+            record.msg = f"{record.msg} (and {held_back} more times)"
+        return True
+
+
 def _take_over_stdlib(formatter: logging.Formatter, stream: TextIO, level: int) -> None:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
+    handler.addFilter(OncePerWhile())
     logging.root.handlers = [handler]
     logging.root.setLevel(level)
     for name, library_level in _LIBRARY_LEVELS.items():

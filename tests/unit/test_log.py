@@ -8,7 +8,7 @@ import orjson
 import pytest
 import structlog
 
-from runtime.log import HIDDEN, scrub_text, setup_logging
+from runtime.log import HIDDEN, OncePerWhile, scrub_text, setup_logging
 from runtime.settings import Settings
 
 
@@ -129,3 +129,20 @@ def test_secrets_in_fields(stream: Stream, field: dict[str, object]) -> None:
 def test_scrub_text(text: str, scrubbed: str) -> None:
     """What looks like a secret goes, all else stays."""
     assert scrub_text(text) == scrubbed
+
+
+def test_a_library_that_repeats_itself_is_heard_once_per_while() -> None:
+    """While a broker is away aiokafka says so ten times a second: one line passes, and the next one counts the rest."""
+    once = OncePerWhile()
+
+    def said(at: float, text: str) -> logging.LogRecord | None:
+        record = logging.LogRecord("aiokafka", logging.ERROR, __file__, 1, text, None, None)
+        record.created = at
+        return record if once.filter(record) else None
+
+    assert said(100.0, "refused") is not None
+    assert [said(100.0 + n, "refused") for n in range(1, 10)] == [None] * 9
+    assert said(101.0, "other") is not None
+    later = said(111.0, "refused")
+    assert later is not None
+    assert later.getMessage() == "refused (and 9 more times)"
