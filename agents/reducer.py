@@ -7,11 +7,11 @@ gives the same state, effects and agent events, byte for byte.
 from datetime import timedelta
 from typing import assert_never
 
-import msgspec
 from msgspec.structs import replace
 
+from agents.breaches import call_breach, entry_breach, queue_breach
 from agents.catalog import Catalog
-from agents.draft import Draft, Step, size_bytes
+from agents.draft import Draft, Step
 from agents.endings import agent_of, cancel_running, cancel_waiting, complete, fail, turn_away
 from agents.failures import (
     UNUSABLE_ANSWERS,
@@ -19,7 +19,6 @@ from agents.failures import (
     limit_reached,
     nothing_here,
     quarantined,
-    queue_full,
     session_ended,
     unexpected_stop,
     unknown_agent,
@@ -37,13 +36,8 @@ from agents.session import (
 )
 from schemas.content import ToolUseBlock
 from schemas.effects import CallModel, CallTool
-from schemas.events import (
-    ApprovalRequested,
-    ToolCalled,
-    ToolReturned,
-    TurnStarted,
-)
-from schemas.failure import Failure, FailureCode
+from schemas.events import ApprovalRequested, ToolCalled, ToolReturned, TurnStarted
+from schemas.failure import FailureCode
 from schemas.ids import call_id, turn_id
 from schemas.log import (
     ApprovalDecided,
@@ -144,20 +138,10 @@ def _accept(draft: Draft, message: MessageAccepted) -> None:
         turn_away(draft, message, quarantined(head.quarantined))
     elif head.ended_at is not None:
         turn_away(draft, message, session_ended(head.session_id))
-    elif head.turn is not None and (full := _full(draft, (*head.queue, message))):
+    elif head.turn is not None and (full := queue_breach(draft, (*head.queue, message))):
         turn_away(draft, message, full)
     else:
         draft.set(queue=(*head.queue, message))
-
-
-def _full(draft: Draft, queue: tuple[MessageAccepted, ...]) -> Failure | None:
-    """The limit that forbids such a queue, if one does."""
-    limits = draft.limits
-    if len(queue) > limits.queued_messages:
-        return queue_full(limits.queued_messages, "messages")
-    if sum(len(msgspec.json.encode(message)) for message in queue) > limits.queued_bytes:
-        return queue_full(limits.queued_bytes, "bytes of messages")
-    return None
 
 
 def _start_waiting(draft: Draft) -> None:
@@ -175,11 +159,9 @@ def _start(draft: Draft, message: MessageAccepted) -> None:
         turn_away(draft, message, unknown_agent(agent, draft.catalog.agents))
         return
     entry = UserEntry(turn=draft.head.turns + 1, message_id=message.message_id, content=message.content)
-    limit = spec.limits.transcript_bytes
-    if draft.head.transcript_bytes + size_bytes(entry) > limit:
-        # Not even its text is kept: what forbids the growth must not itself grow.
-        what = "bytes of transcript in a session"
-        turn_away(draft, message, limit_reached(FailureCode.LIMIT_TRANSCRIPT, limit, what))
+    too_much = entry_breach(draft, spec.limits, entry)
+    if too_much is not None:
+        turn_away(draft, message, too_much)
         return
     number = entry.turn
     turn = Turn(
@@ -200,7 +182,7 @@ def _start(draft: Draft, message: MessageAccepted) -> None:
 
 
 def _call_model(draft: Draft) -> None:
-    breach = _breach(draft)
+    breach = call_breach(draft)
     if breach is not None:
         fail(draft, breach)
         return
@@ -224,20 +206,6 @@ def _call_model(draft: Draft) -> None:
 
 def _time_left_ms(draft: Draft) -> int:
     return max(1, (draft.turn.deadline - draft.at) // timedelta(milliseconds=1))
-
-
-def _breach(draft: Draft) -> Failure | None:
-    """The limit that forbids another model call, if one does."""
-    turn, limits = draft.turn, draft.spec.limits
-    if turn.model_calls >= limits.model_calls_per_turn:
-        return limit_reached(FailureCode.LIMIT_MODEL_CALLS, limits.model_calls_per_turn, "model calls in a turn")
-    if turn.usage.total_tokens >= limits.tokens_per_turn:
-        return limit_reached(FailureCode.LIMIT_TOKENS, limits.tokens_per_turn, "tokens in a turn")
-    if draft.at >= turn.deadline:
-        return limit_reached(FailureCode.LIMIT_TURN_SECONDS, limits.turn_seconds, "seconds for a turn")
-    if draft.head.transcript_bytes > limits.transcript_bytes:
-        return limit_reached(FailureCode.LIMIT_TRANSCRIPT, limits.transcript_bytes, "bytes of transcript in a session")
-    return None
 
 
 def _model_returned(draft: Draft, event: ModelCompleted | ModelFailed) -> None:
@@ -279,7 +247,7 @@ def _call_tools(draft: Draft, tool_uses: list[ToolUseBlock]) -> None:
     if draft.turn.tool_calls + len(tool_uses) > limit:
         fail(draft, limit_reached(FailureCode.LIMIT_TOOL_CALLS, limit, "tool calls in a turn"))
         return
-    breach = _breach(draft)
+    breach = call_breach(draft)
     if breach is not None:
         # The model could not be told the results, so the tools must not have their effects.
         fail(draft, breach)

@@ -61,8 +61,8 @@ class Clock:
         self.at += timedelta(seconds=seconds)
 
 
-class History:
-    """A session, what happened to it, and its stored form."""
+class Fold:
+    """What a session's log makes of it: its state, its events, and its stored form."""
 
     def __init__(self, agents: Catalog | None = None, session_id: str = SESSION) -> None:
         self.catalog = agents or catalog()
@@ -74,8 +74,6 @@ class History:
         self.log: list[tuple[int, SessionEvent, Catalog]] = []
         self.steps: list[Step] = []
         self.stored: dict[bytes, bytes] = {}
-
-    # What happens
 
     def feed(self, event: SessionEvent, *, crash: bool = False) -> Step:
         """Hand the next event of the log to the core; `crash`: the core has a bug that this event uncovers."""
@@ -94,6 +92,63 @@ class History:
         self._check(before, step, event, offset)
         self._store(before, step)
         return step
+
+    def pending(self, kind: CallKind | None = None) -> list[str]:
+        turn = self.session.head.turn if self.session else None
+        return [call.call_id for call in (turn.pending if turn else ()) if kind in {None, call.kind}]
+
+    def model_call(self) -> str:
+        (call_id,) = self.pending(CallKind.MODEL)
+        return call_id
+
+    def prompt(self) -> Prompt:
+        assert self.session is not None
+        return build_prompt(self.catalog.agents["assistant"], TOOLS, self.session)
+
+    def ends(self) -> list[TurnEnd]:
+        return [event for event in self.seen if isinstance(event, END_TYPES)]
+
+    def kinds(self) -> list[str]:
+        return [type(event).__name__ for event in self.seen]
+
+    def failure(self) -> Failure:
+        """Of the last turn that failed."""
+        return [event for event in self.seen if isinstance(event, TurnFailed)][-1].error
+
+    def _check(self, before: Session | None, step: Step, event: SessionEvent, offset: int) -> None:
+        after = step.session
+        if after is None:
+            return
+        assert after.head.entries == len(after.transcript)
+        old = before.transcript if before else ()
+        if not step.rewritten:
+            assert after.transcript[: len(old)] == old, "the transcript may only grow"
+        seqs = [happened.seq for happened in step.events]
+        first = (before.head.seq if before else 0) + 1
+        assert seqs == list(range(first, first + len(seqs))), "seq has a gap"
+        assert after.head.seq == first + len(seqs) - 1
+        again = reduce(self.catalog, after, event, offset)
+        if after.head.log_offset == offset:
+            assert again == Step(session=after), "a redelivered event must change nothing"
+        turn = after.head.turn
+        assert turn is not None or not after.head.queue, "a message waits, and no turn runs"
+        if turn is not None:
+            assert turn.pending, "a turn runs, and waits for nothing"
+            if any(call.kind == CallKind.MODEL for call in turn.pending):
+                assert len(turn.pending) == 1
+                check_prompt(build_prompt(agent(), TOOLS, after))
+
+    def _store(self, before: Session | None, step: Step) -> None:
+        items = coalesced(writes(self.session_id, before, step))
+        check_prefixes(self.stored, items, self.session_id)
+        apply_writes(self.stored, items)
+        assert load(self.stored.get, self.session_id) == step.session, "the table must give back what was stored"
+        count = step.session.head.entries + 1 if step.session else 0
+        assert len(self.stored) == count, "the table must not keep what the session has lost"
+
+
+class History(Fold):
+    """A session's log, told in words."""
 
     def say(self, message_id: str, text: str = "hi", **fields: Any) -> Step:
         return self.feed(
@@ -186,63 +241,6 @@ class History:
         return self.feed(
             SessionExpired(session_id=self.session_id, idle_since=idle_since or self.clock.at, at=self.clock.at)
         )
-
-    # What can be seen
-
-    def pending(self, kind: CallKind | None = None) -> list[str]:
-        turn = self.session.head.turn if self.session else None
-        return [call.call_id for call in (turn.pending if turn else ()) if kind in {None, call.kind}]
-
-    def model_call(self) -> str:
-        (call_id,) = self.pending(CallKind.MODEL)
-        return call_id
-
-    def prompt(self) -> Prompt:
-        assert self.session is not None
-        return build_prompt(self.catalog.agents["assistant"], TOOLS, self.session)
-
-    def ends(self) -> list[TurnEnd]:
-        return [event for event in self.seen if isinstance(event, END_TYPES)]
-
-    def kinds(self) -> list[str]:
-        return [type(event).__name__ for event in self.seen]
-
-    def failure(self) -> Failure:
-        """Of the last turn that failed."""
-        return [event for event in self.seen if isinstance(event, TurnFailed)][-1].error
-
-    # What must always hold
-
-    def _check(self, before: Session | None, step: Step, event: SessionEvent, offset: int) -> None:
-        after = step.session
-        if after is None:
-            return
-        assert after.head.entries == len(after.transcript)
-        old = before.transcript if before else ()
-        if not step.rewritten:
-            assert after.transcript[: len(old)] == old, "the transcript may only grow"
-        seqs = [happened.seq for happened in step.events]
-        first = (before.head.seq if before else 0) + 1
-        assert seqs == list(range(first, first + len(seqs))), "seq has a gap"
-        assert after.head.seq == first + len(seqs) - 1
-        again = reduce(self.catalog, after, event, offset)
-        if after.head.log_offset == offset:
-            assert again == Step(session=after), "a redelivered event must change nothing"
-        turn = after.head.turn
-        assert turn is not None or not after.head.queue, "a message waits, and no turn runs"
-        if turn is not None:
-            assert turn.pending, "a turn runs, and waits for nothing"
-            if any(call.kind == CallKind.MODEL for call in turn.pending):
-                assert len(turn.pending) == 1
-                check_prompt(build_prompt(agent(), TOOLS, after))
-
-    def _store(self, before: Session | None, step: Step) -> None:
-        items = coalesced(writes(self.session_id, before, step))
-        check_prefixes(self.stored, items, self.session_id)
-        apply_writes(self.stored, items)
-        assert load(self.stored.get, self.session_id) == step.session, "the table must give back what was stored"
-        count = step.session.head.entries + 1 if step.session else 0
-        assert len(self.stored) == count, "the table must not keep what the session has lost"
 
 
 def use(name: str, id: str) -> ToolUseBlock:

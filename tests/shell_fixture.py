@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from schemas.codec import Headers, decode_dead_letter
 from schemas.dead_letter import DeadLetter
 from schemas.topics import DEAD_LETTERS
+from streams.acknowledge import Acknowledger, Ticket
 from streams.ports import Delivery, Shell
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -92,3 +93,9 @@ async def settle() -> None:
     """Let all tasks run until they wait."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+def tickets(bench: Bench, count: int) -> list[Ticket]:
+    """Of the first `count` records of a partition, all taken and none done."""
+    acknowledger = Acknowledger()
+    return [acknowledger.take(bench.delivery(offset)) for offset in range(count)]

@@ -34,7 +34,6 @@ class Outbox:
     error: OSError | None = None
     """Of the first record that may be lost: nothing more may be sent after it."""
     gate: asyncio.Future[None] | None = None
-    """While it is there, back-pressure holds whoever appends."""
 
     def partition_of(self, key: bytes) -> int:
         return partition_of(key)
@@ -56,6 +55,16 @@ class Outbox:
         sent = Sent((key, value, headers), asyncio.get_running_loop().create_future())
         self.in_flight[topic, partition].append(sent)
         return sent.acknowledged
+
+    def hold(self) -> None:
+        """From now on back-pressure holds whoever appends."""
+        self.gate = asyncio.get_running_loop().create_future()
+
+    def release(self) -> None:
+        """There is room again."""
+        gate, self.gate = self.gate, None
+        assert gate is not None
+        gate.set_result(None)
 
     def post(self, topic: str, *, key: bytes, value: bytes, headers: Headers) -> None:
         if not self.is_dead:

@@ -54,6 +54,7 @@ class Calls:
     partition_of: Callable[[str], int]
     started: list[Started] = field(default_factory=list)
     open: list[OpenCall] = field(default_factory=list)
+    bad_prompts: list[str] = field(default_factory=list)
     uses: int = 0
 
     def model(self, began: Callable[[str, str], str]) -> "Model":
@@ -109,7 +110,11 @@ class Model:
 
     async def complete(self, prompt: Prompt, *, call_id: str, timeout_s: float, on_delta: DeltaSink) -> ModelOutcome:
         del timeout_s
-        check_prompt(prompt)
+        try:
+            check_prompt(prompt)
+        except AssertionError as error:
+            # An exception here would become the failure of a turn, as any bug in a model's client.
+            self.calls.bad_prompts.append(f"{call_id}: {error}")
         self.began(call_id.split("/", maxsplit=1)[0], call_id)
         on_delta(1, 0, "text")
         return await self.calls.complete(call_id)

@@ -6,8 +6,9 @@ import os
 import pytest
 from simulation.world import World
 
-SEEDS = int(os.environ.get("HEADRACE_SIM_SEEDS", "200"))
-FIRST_SEED = int(os.environ.get("HEADRACE_SIM_FIRST_SEED", "0"))
+# Taken out of the environment, whose variables of ours are settings: one that is none is refused.
+SEEDS = int(os.environ.pop("HEADRACE_SIM_SEEDS", "200"))
+FIRST_SEED = int(os.environ.pop("HEADRACE_SIM_FIRST_SEED", "0"))
 SEEDS_PER_TEST = 25
 
 

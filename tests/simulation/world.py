@@ -48,6 +48,7 @@ class World:
 
     def check(self) -> None:
         """All that must hold at rest."""
+        assert not self.calls.bad_prompts, self.calls.bad_prompts
         topics = Topics(self.broker.records())
         invariants.check_answers(topics)
         invariants.check_state(topics, CATALOG, CHANGELOG)
@@ -79,7 +80,7 @@ class World:
             if self.rebalancing is None:
                 things += [lambda w=worker, p=place: w.take(p) for place in worker.readable()]  # type: ignore[misc]
             if worker.outbox.gate is not None:
-                things.append(lambda w=worker: self._open_gate(w))  # type: ignore[misc]
+                things.append(lambda w=worker: w.outbox.release())  # type: ignore[misc]
             things += [lambda w=worker, p=place: w.outbox.acknowledge(p) for place in worker.outbox.places()]  # type: ignore[misc]
         answerable = [call for call in self.calls.open if not call.result.done()]
         if answerable:
@@ -92,7 +93,7 @@ class World:
         for worker in self.workers:
             things.append(worker.commit)
             if worker.outbox.gate is None and self.rng.random() < 0.1:
-                things.append(lambda w=worker: self._close_gate(w))  # type: ignore[misc]
+                things.append(lambda w=worker: w.outbox.hold())  # type: ignore[misc]
             if self.rng.random() < 0.1:
                 things.append(lambda w=worker: self._crash(w))  # type: ignore[misc]
             places = worker.outbox.places()
@@ -108,24 +109,10 @@ class World:
     # Things that happen
 
     def _send(self) -> None:
-        key, value = draw_command(self.rng, self.sent, self._approvals())
+        key, value = draw_command(self.rng, self.sent, _asked(self.broker))
         self.sent.append((key, value))
         partition = self.rng.randrange(PARTITIONS) if key is None else partition_of(key)
         self.broker.store((USER_MESSAGES.name, partition), key, value, [])
-
-    def _approvals(self) -> list[str]:
-        """The calls for which an approval was asked."""
-        logs = [self.broker.logs[AGENT_EVENTS.name, partition] for partition in range(PARTITIONS)]
-        values = [record.value for log in logs for record in log if record.value and APPROVAL_TAG in record.value]
-        return [event.call_id for event in map(decode_agent_event, values) if isinstance(event, ApprovalRequested)]
-
-    def _open_gate(self, worker: Worker) -> None:
-        gate, worker.outbox.gate = worker.outbox.gate, None
-        assert gate is not None
-        gate.set_result(None)
-
-    def _close_gate(self, worker: Worker) -> None:
-        worker.outbox.gate = asyncio.get_running_loop().create_future()
 
     def _break(self, worker: Worker, place: tuple[str, int]) -> None:
         self.counts["broken"] += 1
@@ -169,7 +156,7 @@ class World:
                 continue
             if any([await self._is_busy() for _ in range(3)]):
                 continue
-            waiting = self._undecided()
+            waiting = _undecided(self.broker)
             if not waiting:
                 return
             for call_id in waiting:
@@ -183,8 +170,16 @@ class World:
             await asyncio.sleep(0)
         return bool(self._possible()) or self.rebalancing is not None
 
-    def _undecided(self) -> list[str]:
-        """The calls that wait for approval, by what is stored."""
-        sessions, _ = invariants.fold(Topics(self.broker.records()), CATALOG)
-        turns = [session.head.turn for session in sessions.values() if session and session.head.turn]
-        return [call.call_id for turn in turns for call in turn.pending if call.kind == "approval"]
+
+def _asked(broker: Broker) -> list[str]:
+    """The calls for which an approval was asked, ever."""
+    logs = [broker.logs[AGENT_EVENTS.name, partition] for partition in range(PARTITIONS)]
+    values = [record.value for log in logs for record in log if record.value and APPROVAL_TAG in record.value]
+    return [event.call_id for event in map(decode_agent_event, values) if isinstance(event, ApprovalRequested)]
+
+
+def _undecided(broker: Broker) -> list[str]:
+    """The calls that wait for approval now."""
+    sessions, _ = invariants.fold(Topics(broker.records()), CATALOG)
+    turns = [session.head.turn for session in sessions.values() if session and session.head.turn]
+    return [call.call_id for turn in turns for call in turn.pending if call.kind == "approval"]

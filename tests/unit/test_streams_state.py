@@ -1,23 +1,17 @@
-"""The bookkeeping of the shell: acknowledgements in order, sessions in memory, recording, calls that run."""
+"""The bookkeeping of the shell: acknowledgements in order, sessions in memory, recording."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 from histories import History
 from hypothesis import given
 from hypothesis import strategies as st
-from shell_fixture import Appended, Bench, settle
+from shell_fixture import Appended, Bench, settle, tickets
 
 from agents.session import Session
-from schemas.topics import SESSION_LOG
-from streams.acknowledge import Acknowledger, Ticket
-from streams.outcomes import Outcomes
-from streams.ports import Delivery
+from streams.acknowledge import Acknowledger
 from streams.record import MAX_BATCH, Handled, Recorder
-from streams.running import RunningCalls
-from streams.session_log import SessionLog
 from streams.sessions import NotReachedError, Sessions
 from streams.store import Write, entry_key, head_key, load, writes
 
@@ -46,11 +40,6 @@ class DictTable:
 
     def heads(self, partition: int) -> list[bytes]:
         raise AssertionError(f"nobody asks for the heads of {partition}")
-
-
-def tickets(bench: Bench, count: int) -> list[Ticket]:
-    acknowledger = Acknowledger()
-    return [acknowledger.take(bench.delivery(offset)) for offset in range(count)]
 
 
 # Acknowledgements
@@ -267,162 +256,3 @@ async def test_what_is_dropped_is_not_acknowledged() -> None:
     await run.recorder.stop()
     await settle()
     assert (run.bench.acknowledged, run.bench.failures) == ([], [])
-
-
-# Calls
-
-
-class Work:
-    """A call whose end the test gives."""
-
-    def __init__(self) -> None:
-        self.starts = 0
-        self.end: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-    def __call__(self) -> Coroutine[Any, Any, bool]:
-        return self._run()
-
-    async def _run(self) -> bool:
-        self.starts += 1
-        return await self.end
-
-
-async def test_a_call_is_not_made_twice_until_decide_knows_its_outcome() -> None:
-    """Neither while it runs, nor when it has returned; each delivery of its order is acknowledged at its end."""
-    bench = Bench()
-    first, second, third, fourth = tickets(bench, 4)
-    calls = RunningCalls(10, bench.failures.append)
-    work = Work()
-    calls.start("c", first, work)
-    calls.start("c", second, work)
-    await settle()
-    assert bench.acknowledged == []
-    work.end.set_result(True)
-    await settle()
-    calls.start("c", third, work)
-    await settle()
-    assert (work.starts, bench.acknowledged) == (1, [0, 1, 2])
-    calls.settle("c")
-    assert calls.remembered == 0
-    again = Work()
-    again.end.set_result(False)
-    calls.start("c", fourth, again)
-    await settle()
-    assert (calls.remembered, bench.acknowledged) == (0, [0, 1, 2, 3]), "a call that found nothing to do is forgotten"
-
-
-async def test_calls_wait_for_a_place_in_their_order() -> None:
-    """The topic is held back meanwhile; a call that is settled while it waits is never made."""
-    bench = Bench()
-    taken = tickets(bench, 4)
-    calls = RunningCalls(1, bench.failures.append)
-    works = [Work() for _ in taken]
-    for number, (ticket, work) in enumerate(zip(taken, works, strict=True)):
-        calls.start(f"c{number}", ticket, work)
-    await settle()
-    assert calls.is_full
-    calls.settle("c1")
-    works[0].end.set_result(True)
-    await settle()
-    assert [work.starts for work in works] == [1, 0, 1, 0]
-    calls.settle("c2")
-    await settle()
-    assert (works[3].starts, calls.is_full, bench.acknowledged) == (1, False, [0, 1, 2])
-    await calls.stop()
-    assert bench.acknowledged == [0, 1, 2]
-
-
-async def test_calls_of_lost_partitions_are_stopped_and_not_acknowledged() -> None:
-    """If the partition comes back at once, its order starts anew: it must not join what is being stopped."""
-    bench = Bench()
-    first, second = tickets(bench, 2)
-    calls = RunningCalls(10, bench.failures.append)
-    old, new = Work(), Work()
-    calls.start("c", first, old)
-    await settle()
-    calls.abandon(kept=set())
-    calls.start("c", second, new)
-    await settle()
-    assert (new.starts, bench.acknowledged, bench.failures) == (1, [], [])
-    assert old.end.cancelled()
-    await calls.stop()
-
-
-async def test_a_call_goes_on_through_a_rebalance() -> None:
-    """Its old order is forgotten; the one that is delivered again is acknowledged at its end."""
-    bench = Bench()
-    (first,) = tickets(bench, 1)
-    calls = RunningCalls(10, bench.failures.append)
-    work = Work()
-    calls.start("c", first, work)
-    await settle()
-    calls.forget_tickets()
-    calls.abandon(kept={0})
-    again = Acknowledger().take(bench.delivery(9))
-    calls.start("c", again, work)
-    work.end.set_result(True)
-    await settle()
-    assert (work.starts, bench.acknowledged) == (1, [9])
-
-
-async def test_a_call_that_raises_stops_the_worker() -> None:
-    """What can go wrong in the world is data; an exception is a bug, or a log that cannot be written."""
-    bench = Bench()
-    (first,) = tickets(bench, 1)
-    calls = RunningCalls(10, bench.failures.append)
-    work = Work()
-    calls.start("c", first, work)
-    work.end.set_exception(OSError("gone"))
-    await settle()
-    assert [str(error) for error in bench.failures] == ["gone"]
-    assert bench.acknowledged == []
-
-
-async def test_the_end_waits_for_running_calls_only() -> None:
-    """Those that had no place yet are left for the next worker, as are those that decide did not come to."""
-    bench = Bench()
-    taken = tickets(bench, 2)
-    calls = RunningCalls(1, bench.failures.append)
-    running, waiting = Work(), Work()
-    calls.start("c0", taken[0], running)
-    calls.start("c1", taken[1], waiting)
-    ending = asyncio.create_task(calls.idle(10))
-    await settle()
-    running.end.set_exception(NotReachedError())
-    assert await ending
-    assert (waiting.starts, bench.acknowledged, bench.failures) == (0, [], [])
-
-
-# Outcomes
-
-
-class Silent:
-    """What reads the session log here: nothing is expected of it."""
-
-    is_full = False
-
-    async def take(self, delivery: Delivery) -> None:
-        del delivery
-
-
-async def test_outcomes_wait_for_the_end_of_a_rebalance() -> None:
-    """One that is under way lands first; one that comes meanwhile is appended by an owner, or not at all."""
-    bench = Bench()
-    outcomes = Outcomes(SessionLog(bench.shell, Silent()))
-    history = History()
-    history.say("m1")
-    event = history.model_says("so") and history.log[-1][1]
-    under_way = asyncio.create_task(outcomes.append(event, [], 0))  # type: ignore[arg-type]  # It is an outcome.
-    await settle()
-    holding = asyncio.create_task(outcomes.hold(10))
-    late = asyncio.create_task(outcomes.append(event, [], 0))  # type: ignore[arg-type]  # The same.
-    under_way.cancel()
-    await settle()
-    assert not holding.done(), "a call that was stopped does not take back what it sent"
-    bench.outbox.to(SESSION_LOG.name)[0].durable.set_result(3)
-    assert await holding
-    assert len(bench.outbox.appended) == 1
-    outcomes.release()
-    await settle()
-    bench.outbox.appended[1].durable.set_result(4)
-    assert await late == 4
