@@ -3,6 +3,7 @@
 import ast
 import inspect
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import UnionType
@@ -12,8 +13,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from docs.asyncapi import asyncapi_yaml
+from docs.topics_page import kept, topics_page
 from runtime.settings import Settings
-from schemas.topics import DAY_MS, HOUR_MS, TOPICS, Topic
+from schemas.topics import TOPICS
 from streams.topology import mermaid
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +50,7 @@ def readme(old: str) -> str:
 
 def topics_table() -> str:
     """The topics, one row each, in the order of their table."""
-    rows = [f"| `{t.name}` | {t.access} | {t.key} | {_retention(t)} | {t.description} |" for t in TOPICS]
+    rows = [f"| `{t.name}` | {t.access} | {t.key} | {kept(t)} | {t.description} |" for t in TOPICS]
     return "\n".join(["| topic | access | key | kept | carries |", "|---|---|---|---|---|", *rows]) + "\n"
 
 
@@ -93,17 +96,17 @@ def _default(field: FieldInfo) -> str:
     return f"`{shown}`" + (f" (or {', '.join(f'`{other}`' for other in others)})" if others else "")
 
 
-def _retention(topic: Topic) -> str:
-    if "delete" not in topic.cleanup_policy:
-        return "newest per key"
-    if topic.retention_ms < DAY_MS:
-        return f"{topic.retention_ms // HOUR_MS} h"
-    return f"{topic.retention_ms // DAY_MS} d"
+def package_version() -> str:
+    """As it is written down: what is installed may be older."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return str(project["version"])
 
 
 DOCUMENTS: dict[Path, Callable[[str], str]] = {
     ROOT / "README.md": readme,
     ROOT / "docs/settings.md": settings_document,
+    ROOT / "docs/asyncapi.yaml": lambda _: asyncapi_yaml(package_version()),
+    ROOT / "docs/topics.md": lambda _: topics_page(),
 }
 """Each document, and what makes its new text of its old one."""
 

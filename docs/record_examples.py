@@ -1,0 +1,275 @@
+"""An example of every record: one session in which an agent multiplies with a tool, and what can go wrong in it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from docs.record_schemas import TYPE_IS_OPTIONAL
+from schemas.codec import cloud_event_headers, encode
+from schemas.commands import ApprovalDecision, Broadcast, CancelTurn, EndSession, UserMessage
+from schemas.content import Base64Source, ImageBlock, TextBlock, ToolUseBlock
+from schemas.dead_letter import Cause, DeadLetter
+from schemas.effects import CallModel, CallTool
+from schemas.events import (
+    ApprovalRequested,
+    DeltaReset,
+    TextDelta,
+    ToolCalled,
+    ToolReturned,
+    TurnCancelled,
+    TurnCompleted,
+    TurnFailed,
+    TurnStarted,
+)
+from schemas.failure import Failure, FailureCode
+from schemas.ids import call_id, derived_message_id, turn_id
+from schemas.log import (
+    ApprovalDecided,
+    CancelRequested,
+    MessageAccepted,
+    ModelCompleted,
+    ModelFailed,
+    SessionEndRequested,
+    SessionExpired,
+    ToolCompleted,
+    ToolFailed,
+    ToolStarted,
+)
+from schemas.usage import Usage
+
+NOW = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+SESSION, AGENT, MODEL = "s1", "assistant", "claude-haiku-5-5"
+MESSAGE = derived_message_id("user-messages", 3, 41)
+TURN = turn_id(SESSION, 1)
+FIRST_CALL, TOOL_CALL, SECOND_CALL = (call_id(TURN, step) for step in (1, 2, 3))
+ASKED = {"expression": "6 * 7"}
+USAGE = Usage(input_tokens=412, output_tokens=38)
+OVERLOADED = Failure(
+    code=FailureCode.OVERLOADED,
+    message="expected an answer, got status 529 in each of 5 attempts: send the message again later",
+    retryable=True,
+)
+PNG_HEAD = "iVBORw0KGgo="
+EVENT: dict[str, Any] = {"session_id": SESSION, "turn_id": TURN, "message_id": MESSAGE, "at": NOW, "agent": AGENT}
+ORDER: dict[str, Any] = {"session_id": SESSION, "turn_id": TURN, "agent": AGENT, "log_offset": 17}
+
+
+class Example(Struct, frozen=True, kw_only=True):
+    """A record; where Headrace publishes it, with the `id` and the processor that its headers name."""
+
+    record: Struct
+    name: str
+    id: str = ""
+    by: str = ""
+    traced: bool = False
+
+    def payload(self) -> dict[str, Any]:
+        """The value as it is published, or as it is enough for a command: without what has its default."""
+        value: dict[str, Any] = msgspec.json.decode(encode(self.record))
+        if self.by:
+            return value
+        fields = msgspec.structs.fields(self.record)
+        given = {field.name for field in fields if getattr(self.record, field.name) != field.default}
+        kept = {name: value[name] for name in value if name in given and value[name] != {}}
+        return kept if isinstance(self.record, TYPE_IS_OPTIONAL) else {"type": value["type"], **kept}
+
+    def headers(self) -> dict[str, str]:
+        """The headers as they are published; none for a command, which needs none."""
+        if not self.by:
+            return {}
+        headers = cloud_event_headers(
+            self.record,
+            id=self.id,
+            source=f"/headrace/{self.by}",
+            at=NOW,
+            subject=getattr(self.record, "session_id", None) or self.id,
+            traceparent=TRACEPARENT if self.traced else None,
+        )
+        return {name: value.decode() for name, value in headers}
+
+
+COMMANDS = (
+    Example(name="enough", record=UserMessage(session_id=SESSION, text="hi")),
+    Example(
+        name="all",
+        record=UserMessage(
+            session_id=SESSION,
+            id="m-1",
+            content=(
+                TextBlock(text="What is in this picture?"),
+                ImageBlock(source=Base64Source(media_type="image/png", data=PNG_HEAD)),
+            ),
+            agent=AGENT,
+            user_id="u-7",
+            tenant="acme",
+            metadata={"ticket": "4711"},
+        ),
+    ),
+    Example(name="running", record=CancelTurn(session_id=SESSION, reason="not needed any more", by="u-7")),
+    Example(name="approve", record=ApprovalDecision(session_id=SESSION, call_id=TOOL_CALL, decision="approve")),
+    Example(name="end", record=EndSession(session_id=SESSION, reason="the user asked to be forgotten")),
+    Example(name="all", record=Broadcast(text="What did you do today?")),
+    Example(
+        name="some",
+        record=Broadcast(
+            id="b-1",
+            text="What did you do today?",
+            audience=(AGENT,),
+            sender="u-7",
+            expires_at=NOW + timedelta(hours=1),
+        ),
+    ),
+)
+
+
+def _accepted(record: Struct) -> Example:
+    return Example(name="fact", record=record, id=MESSAGE, by="accept", traced=isinstance(record, MessageAccepted))
+
+
+def _happened(record: Struct) -> Example:
+    """An event of `decide`, whose id is its place in the session."""
+    fields = msgspec.to_builtins(record)
+    return Example(name="event", record=record, id=f"{SESSION}#{fields['seq']}", by="decide", traced=True)
+
+
+FACTS = (
+    _accepted(
+        MessageAccepted(
+            session_id=SESSION,
+            message_id=MESSAGE,
+            content=(TextBlock(text="What is 6 * 7?"),),
+            at=NOW,
+            sent_at=NOW - timedelta(milliseconds=4),
+            traceparent=TRACEPARENT,
+        )
+    ),
+    _accepted(CancelRequested(session_id=SESSION, command_id=MESSAGE, at=NOW, reason="not needed any more", by="u-7")),
+    _accepted(ApprovalDecided(session_id=SESSION, command_id=MESSAGE, call_id=TOOL_CALL, decision="approve", at=NOW)),
+    _accepted(SessionEndRequested(session_id=SESSION, command_id=MESSAGE, at=NOW)),
+    Example(
+        name="fact",
+        record=SessionExpired(session_id=SESSION, idle_since=NOW - timedelta(days=30), at=NOW),
+        id=f"{SESSION}@17",
+        by="expire",
+    ),
+    Example(
+        name="fact",
+        record=ModelCompleted(
+            session_id=SESSION,
+            call_id=FIRST_CALL,
+            model=MODEL,
+            content=(ToolUseBlock(id="toolu_01", name="calculator", input=ASKED),),
+            stop_reason="tool_use",
+            usage=USAGE,
+            cost_micros=60,
+            at=NOW,
+            duration_ms=840,
+        ),
+        id=FIRST_CALL,
+        by="call_model",
+        traced=True,
+    ),
+    Example(
+        name="fact",
+        record=ModelFailed(session_id=SESSION, call_id=FIRST_CALL, model=MODEL, failure=OVERLOADED, at=NOW, attempts=5),
+        id=FIRST_CALL,
+        by="call_model",
+        traced=True,
+    ),
+    Example(
+        name="fact",
+        record=ToolStarted(session_id=SESSION, call_id=TOOL_CALL, at=NOW),
+        id=TOOL_CALL,
+        by="call_tool",
+    ),
+    Example(
+        name="fact",
+        record=ToolCompleted(session_id=SESSION, call_id=TOOL_CALL, content="42", at=NOW, duration_ms=2),
+        id=TOOL_CALL,
+        by="call_tool",
+    ),
+    Example(
+        name="fact",
+        record=ToolFailed(
+            session_id=SESSION,
+            call_id=TOOL_CALL,
+            failure=Failure(code=FailureCode.TOOL_ERROR, message="expected a number, got `six`: write digits"),
+            at=NOW,
+        ),
+        id=TOOL_CALL,
+        by="call_tool",
+    ),
+)
+
+ORDERS = (
+    Example(
+        name="order",
+        record=CallModel(call_id=FIRST_CALL, step=1, timeout_ms=300_000, **ORDER),
+        id=FIRST_CALL,
+        by="decide",
+        traced=True,
+    ),
+    Example(
+        name="order",
+        record=CallTool(call_id=TOOL_CALL, step=2, timeout_ms=299_160, tool="calculator", input=ASKED, **ORDER),
+        id=TOOL_CALL,
+        by="decide",
+        traced=True,
+    ),
+)
+
+EVENTS = (
+    _happened(TurnStarted(seq=1, **EVENT)),
+    _happened(ToolCalled(seq=2, call_id=TOOL_CALL, tool="calculator", input=ASKED, **EVENT)),
+    _happened(ToolReturned(seq=3, call_id=TOOL_CALL, tool="calculator", content="42", **EVENT)),
+    _happened(ApprovalRequested(seq=2, call_id=TOOL_CALL, tool="calculator", input=ASKED, **EVENT)),
+    _happened(TurnCompleted(seq=4, text="6 * 7 is 42.", usage=USAGE, cost_micros=60, **EVENT)),
+    _happened(TurnFailed(seq=2, error=OVERLOADED, **EVENT)),
+    _happened(TurnCancelled(seq=2, reason="not needed any more", by="u-7", **EVENT)),
+)
+
+DELTAS = (
+    Example(
+        name="delta",
+        record=TextDelta(SESSION, TURN, 3, 1, 0, "6 * 7 is"),
+        id=f"{SECOND_CALL}/1/0",
+        by="call_model",
+    ),
+    Example(
+        name="reset",
+        record=DeltaReset(SESSION, TURN, 3, 2, 0),
+        id=f"{SECOND_CALL}/2/0",
+        by="call_model",
+    ),
+)
+
+LETTERS = (
+    Example(
+        name="letter",
+        record=DeadLetter(
+            id=MESSAGE,
+            topic="user-messages",
+            partition=3,
+            offset=41,
+            at=NOW,
+            processor="accept",
+            cause=Cause.NOT_JSON,
+            error='expected a JSON object, got "hello": JSON is malformed: invalid character (byte 0)',
+            key=None,
+            value=b"hello",
+            record_at=NOW - timedelta(milliseconds=4),
+        ),
+        id=MESSAGE,
+        by="accept",
+    ),
+)
+
+EXAMPLES: tuple[Example, ...] = (*COMMANDS, *FACTS, *ORDERS, *EVENTS, *DELTAS, *LETTERS)
+
+
+def examples_of(record: type[Struct]) -> list[Example]:
+    """The examples of one class."""
+    return [example for example in EXAMPLES if type(example.record) is record]
