@@ -11,8 +11,8 @@ class TextBlock(Struct, frozen=True, kw_only=True, tag="text"):
 
 
 class Base64Source(Struct, frozen=True, kw_only=True, tag="base64"):
-    media_type: Annotated[str, msgspec.Meta(pattern="^image/(jpeg|png|gif|webp)$")]
-    data: Annotated[str, msgspec.Meta(min_length=1, pattern="^[A-Za-z0-9+/=]+$")]
+    media_type: Annotated[str, msgspec.Meta(pattern=r"^image/(jpeg|png|gif|webp)(?!\n)$")]
+    data: Annotated[str, msgspec.Meta(min_length=1, pattern=r"^[A-Za-z0-9+/=]+(?!\n)$")]
 
 
 class UrlSource(Struct, frozen=True, kw_only=True, tag="url"):

@@ -7,12 +7,15 @@ from typing import Annotated
 
 import msgspec
 
+# `$` alone also matches before a new line at the end, which would get into headers.
+PRINTABLE = r"^[!-~]+(?!\n)$"
+
 SessionId = Annotated[
     str,
     msgspec.Meta(
         min_length=1,
         max_length=200,
-        pattern="^[!-~]+$",
+        pattern=PRINTABLE,
         description="The conversation; also the record key. 1 to 200 printable ASCII characters, no spaces.",
         examples=["s1"],
     ),
@@ -22,7 +25,7 @@ MessageId = Annotated[
     msgspec.Meta(
         min_length=1,
         max_length=300,
-        pattern="^[!-~]+$",
+        pattern=PRINTABLE,
         description="Identifies a command; the same id in the same session is answered once.",
     ),
 ]
@@ -31,7 +34,7 @@ BroadcastId = Annotated[
     msgspec.Meta(
         min_length=1,
         max_length=120,
-        pattern="^[!-~]+$",
+        pattern=PRINTABLE,
         description="Identifies a broadcast; short enough that `{id}:{agent}` is a session id.",
     ),
 ]
@@ -40,12 +43,12 @@ AgentName = Annotated[
     msgspec.Meta(
         min_length=1,
         max_length=64,
-        pattern="^[a-z][a-z0-9_-]*$",
+        pattern=r"^[a-z][a-z0-9_-]*(?!\n)$",
         description="The agent's name: lower case letters, digits, `_` and `-`.",
         examples=["assistant"],
     ),
 ]
-ToolName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern="^[a-zA-Z0-9_-]+$")]
+ToolName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_-]+(?!\n)$")]
 ShortText = Annotated[str, msgspec.Meta(max_length=1_000)]
 
 

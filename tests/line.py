@@ -4,12 +4,13 @@ import asyncio
 import base64
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import aiokafka
 import orjson
+from chaos.cluster import Cluster, Worker
 from chaos.promise import ENDS, once
 
 from schemas.topics import TOPICS
@@ -131,7 +132,7 @@ class Line:
     def letters(self, place: str) -> list[Body]:
         """The dead letters of the record at this place, with key and value decoded."""
         return [
-            {**letter, **{name: letter[name] and base64.b64decode(letter[name]) for name in ("key", "value")}}
+            {**letter, "key": _decoded(letter["key"]), "value": _decoded(letter["value"])}
             for letter in self.bodies("dead-letters")
             if letter["id"] == place
         ]
@@ -145,3 +146,22 @@ class Line:
         async for record in consumer:
             self.records[record.topic.removeprefix(self._prefix)].append(record)
             self._news.set()
+
+
+def _decoded(base64_text: str | None) -> bytes | None:
+    return None if base64_text is None else base64.b64decode(base64_text)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    cluster: Cluster, topic_prefix: str, *, expected_errors: Collection[str] = (), **environment: str
+) -> AsyncIterator[tuple[Line, Worker]]:
+    """A pipeline of its own on the cluster, with one worker; an error that the worker only logged fails here."""
+    worker = await cluster.add_worker(topic_prefix, **environment)
+    async with Line(cluster.kafka.bootstrap, topic_prefix) as line:
+        yield line, worker
+    await worker.kill()
+    # What aiokafka calls an error, a coordinator that is not there yet, it repairs itself.
+    entries = [entry for entry in worker.log() if not entry.get("logger", "").startswith("aiokafka")]
+    errors = [entry for entry in entries if entry["level"] == "error" and entry["event"] not in expected_errors]
+    assert not errors, errors

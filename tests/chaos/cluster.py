@@ -75,6 +75,11 @@ class Worker:
     def pid(self) -> int:
         return self.process.pid
 
+    def log(self) -> list[dict[str, Any]]:
+        """What it has logged since its last start."""
+        lines = self.process.log_path.read_text().splitlines()
+        return [orjson.loads(line) for line in lines if line.startswith("{")]
+
     async def start_again_where_it_stopped(self) -> None:
         """What a supervisor does: a worker that cannot write stops, and is started again."""
         with contextlib.suppress(TimeoutError):

@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from chaos.cluster import Cluster
-from line import Body, Line
+from line import Body, Line, serving
 from msgspec import Struct
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 AGENTS = """
 [assistant]
@@ -84,28 +84,18 @@ STOPS = ("max_tokens", "stop_sequence", "pause_turn", "refusal", "model_context_
 QUESTION = "How do river locks lift a heavy barge?"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
-    home = tmp_path_factory.mktemp("cluster")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def line(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Line]:
+    """The faults are all asked for at once: each waits for its own retries only."""
+    home = tmp_path_factory.mktemp("faults")
     (home / "agents.toml").write_text(AGENTS)
     (home / "impatience.py").write_text(IMPATIENCE)
-    cluster = Cluster(home)
-    try:
-        await cluster.start(workers=0)
-        await cluster.add_worker(
-            HEADRACE_AGENTS=str(home / "agents.toml"),
-            HEADRACE_TOOLS=str(home / "impatience.py"),
-            HEADRACE_MODEL_ATTEMPTS=str(ATTEMPTS),
-        )
-        yield cluster
-    finally:
-        await cluster.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def line(cluster: Cluster) -> AsyncIterator[Line]:
-    """The faults are all asked for at once: each waits for its own retries only."""
-    async with Line(cluster.kafka.bootstrap) as line:
+    settings = {
+        "HEADRACE_AGENTS": str(home / "agents.toml"),
+        "HEADRACE_TOOLS": str(home / "impatience.py"),
+        "HEADRACE_MODEL_ATTEMPTS": str(ATTEMPTS),
+    }
+    async with serving(cluster, "faults.", **settings) as (line, _):
         for kind in FOR_GOOD:
             await line.say(f"good-{kind}", f"{QUESTION} [[fault:{kind}]]", id="m")
             await line.say(f"once-{kind}", f"{QUESTION} [[fault:{kind} times=1]]", id="m")

@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 from chaos.cluster import Cluster
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary_event
-from line import Line
+from line import Line, serving
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII="
@@ -26,19 +26,9 @@ FIELDS = {
 }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        await cluster.start()
-        yield cluster
-    finally:
-        await cluster.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def line(cluster: Cluster) -> AsyncIterator[Line]:
-    async with Line(cluster.kafka.bootstrap) as line:
+    async with serving(cluster, topic_prefix="") as (line, _):
         yield line
 
 
@@ -59,6 +49,7 @@ async def read_turn(bootstrap: str, session_id: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("is_keyed", [True, False])
+@pytest.mark.usefixtures("line")
 async def test_two_fields_make_a_message(cluster: Cluster, is_keyed: bool) -> None:  # noqa: FBT001  # pytest's way.
     """A session id and a text are enough, with or without a key; the turn's events are complete and in order."""
     session_id = f"plain-{'keyed' if is_keyed else 'keyless'}"
