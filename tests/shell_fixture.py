@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from schemas.codec import Headers, decode_dead_letter
 from schemas.dead_letter import DeadLetter
+from schemas.effects import Effect
 from schemas.topics import DEAD_LETTERS
 from streams.acknowledge import Acknowledger, Ticket
 from streams.ports import Delivery, Shell
@@ -99,3 +100,13 @@ def tickets(bench: Bench, count: int) -> list[Ticket]:
     """Of the first `count` records of a partition, all taken and none done."""
     acknowledger = Acknowledger()
     return [acknowledger.take(bench.delivery(offset)) for offset in range(count)]
+
+
+class NoCalls:
+    """Performs nothing."""
+
+    def begin(self, order: Effect, partition: int) -> None:
+        del order, partition
+
+    def settle(self, call_id: str) -> None:
+        del call_id
