@@ -39,6 +39,8 @@ class Capacity(Struct, frozen=True, kw_only=True):
     tool_calls_in_flight: int = 1_000
     cached_sessions: int = 20_000
     cached_bytes: int = 256 << 20
+    # Off the path of an answer; after kill -9 the events of so much more time are decided again.
+    record_linger_s: float = 0.05
 
 
 class Pipeline:
@@ -54,7 +56,7 @@ class Pipeline:
         capacity: Capacity,
     ) -> None:
         self.sessions = Sessions(table, max_sessions=capacity.cached_sessions, max_bytes=capacity.cached_bytes)
-        self.recorder = Recorder(shell, table, self.sessions)
+        self.recorder = Recorder(shell, table, self.sessions, linger_s=capacity.record_linger_s)
         self.model_calls = RunningCalls(capacity.model_calls_in_flight, shell.fail)
         self.tool_calls = RunningCalls(capacity.tool_calls_in_flight, shell.fail)
         dead_letters = DeadLetters(shell)

@@ -35,6 +35,8 @@ class Publisher:
             max_request_size=MAX_REQUEST_BYTES,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
+        # A producer of its own: an answer need not wait until the broker has acknowledged the deltas before it.
+        self._advisory = aiokafka.AIOKafkaProducer(**client_arguments, acks=1, max_request_size=MAX_REQUEST_BYTES)
         self._posts: deque[tuple[str, bytes, bytes, Headers]] = deque()
         self._posting: asyncio.Task[None] | None = None
         self.dropped_posts = 0
@@ -42,11 +44,13 @@ class Publisher:
     async def start(self) -> None:
         """Connect; raises aiokafka's `KafkaConnectionError` where no broker answers."""
         await self._producer.start()
+        await self._advisory.start()
 
     async def stop(self) -> None:
         """Send what waits, then close."""
         if self._posting is not None:
             await self._posting
+        await self._advisory.stop()
         await self._producer.stop()
 
     async def append(
@@ -83,7 +87,9 @@ class Publisher:
         while self._posts:
             topic, key, value, headers = self._posts.popleft()
             try:
-                sent = await self._producer.send(topic, value=value, key=key, headers=headers)
+                sent = await self._advisory.send(
+                    topic, value=value, key=key, partition=self.partition_of(key), headers=headers
+                )
             except aiokafka.errors.KafkaError as error:
                 log.warning("post_dropped", topic=topic, error=str(error))
             else:

@@ -6,6 +6,7 @@ that changed several times only the last head is written.
 """
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,47 +31,60 @@ class Handled:
 
 
 class Recorder:
-    """One queue and one task per partition."""
+    """Events wait in the order of their partition; what waits in all partitions is recorded together."""
 
-    def __init__(self, shell: Shell, table: Table, sessions: Sessions) -> None:
+    def __init__(self, shell: Shell, table: Table, sessions: Sessions, *, linger_s: float = 0.0) -> None:
         self._shell = shell
         self._table = table
         self._sessions = sessions
+        self._linger_s = linger_s
+        self._hurry = asyncio.Event()
         self._waiting: defaultdict[int, list[Handled]] = defaultdict(list)
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._task: asyncio.Task[None] | None = None
 
     def submit(self, handled: Handled) -> None:
         """Record `handled` after all that came before it in its partition."""
-        partition = handled.ticket.delivery.partition
-        self._waiting[partition].append(handled)
-        if partition not in self._tasks:
-            self._tasks[partition] = asyncio.create_task(self._run(partition), name=f"record-{partition}")
+        self._waiting[handled.ticket.delivery.partition].append(handled)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="record")
 
     async def idle(self, timeout_s: float) -> bool:
         """Wait until all is recorded, `timeout_s` at most; whether it is."""
-        tasks = list(self._tasks.values())
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout_s)
-        return not self._tasks
+        if self._task is not None:
+            self._hurry.set()
+            await asyncio.wait([self._task], timeout=timeout_s)
+            self._hurry.clear()
+        return self._task is None
 
     async def stop(self) -> None:
         """Drop what is not recorded: it is not acknowledged either, so it is delivered again."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._tasks.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
         self._waiting.clear()
 
-    async def _run(self, partition: int) -> None:
+    async def _run(self) -> None:
         try:
-            while batch := self._waiting[partition][:MAX_BATCH]:
-                del self._waiting[partition][: len(batch)]
-                await self._record(partition, batch)
+            while self._waiting:
+                await self._linger()
+                batches = {partition: waiting[:MAX_BATCH] for partition, waiting in self._waiting.items()}
+                for partition, batch in batches.items():
+                    del self._waiting[partition][: len(batch)]
+                    if not self._waiting[partition]:
+                        del self._waiting[partition]
+                await asyncio.gather(*(self._record(partition, batch) for partition, batch in batches.items()))
         except Exception as error:  # noqa: BLE001  # Whatever it is, what follows must not be recorded.
             self._shell.fail(error)
         else:
-            del self._tasks[partition]
+            self._task = None
+
+    async def _linger(self) -> None:
+        """Let events come together: nobody waits for their record, and of a session only the last head is written."""
+        if self._linger_s > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._linger_s):
+                    await self._hurry.wait()
 
     async def _record(self, partition: int, batch: list[Handled]) -> None:
         for handled in batch:

@@ -19,7 +19,7 @@ from streams.ports import Delivery, Shell
 from streams.store import HEAD_PREFIX
 
 CHANGELOG = "sessions-changelog"
-CAPACITY = Capacity(model_calls_in_flight=3, tool_calls_in_flight=2, cached_sessions=2)
+CAPACITY = Capacity(model_calls_in_flight=3, tool_calls_in_flight=2, cached_sessions=2, record_linger_s=0)
 """So small that calls wait for a place, and sessions leave the cache."""
 _numbers = count(1)
 owner: ContextVar["Worker | None"] = ContextVar("owner", default=None)
