@@ -13,7 +13,7 @@ from docs.record_schemas import Schema, prose, record_schemas
 from runtime.settings import Security, Settings
 from schemas.codec import rfc3339
 from schemas.ids import SessionId
-from schemas.topics import DEAD_LETTERS, TOPICS, Access, Topic
+from schemas.topics import TOPICS, Access, Topic
 from streams.accept import MAX_MESSAGE_BYTES
 from streams.route_broadcast import MAX_BROADCAST_BYTES
 from streams.topology import TOPOLOGY
@@ -220,13 +220,11 @@ def _operations() -> dict[str, Any]:
     operations = {}
     for topic in TOPICS:
         reading = [node for node in TOPOLOGY if node.reads == topic]
-        writing = [node for node in TOPOLOGY if topic in node.writes or topic == DEAD_LETTERS]
         if topic.access != Access.PUBLIC_OUT:
             does = "; ".join(f"`{node.name}` {node.does}" for node in reading)
             operations[_operation_id("receive", topic)] = _operation("receive", topic, f"{does}.")
         if topic.access != Access.PUBLIC_IN:
-            names = ", ".join(f"`{node.name}`" for node in writing)
-            operations[_operation_id("send", topic)] = _operation("send", topic, f"By {names}.")
+            operations[_operation_id("send", topic)] = _operation("send", topic, f"By {writers(topic)}.")
     return operations
 
 

@@ -167,6 +167,8 @@ def _plain(kind: str, schema: Schema) -> str:
 
 
 def _constraints(schema: Schema) -> Iterator[str]:
+    if isinstance(schema.get("items"), list):
+        return  # A pair is called one.
     for least, most, unit in BOUNDS:
         yield from _bounds(schema.get(least), schema.get(most), unit)
     if "pattern" in schema:

@@ -28,7 +28,7 @@ from schemas.codec import (
     decode_session_event,
     encode,
 )
-from schemas.topics import TOPICS, Access
+from schemas.topics import DEAD_LETTERS, TOPICS, Access
 from streams.topology import TOPOLOGY
 
 SPECIFICATION = json.loads((Path(__file__).parents[1] / "vendor/asyncapi/3.0.0.json").read_text())
@@ -149,6 +149,7 @@ def test_who_reads_and_writes_agrees_with_the_processors() -> None:
     for node in TOPOLOGY:
         assert node.name in readers(node.reads)
         assert node.reads.read_by == node.name
+        assert node.name in writers(DEAD_LETTERS)
         for topic in node.writes:
             assert node.name in writers(topic)
             assert node.name in topic.written_by or topic.written_by == "anyone"
