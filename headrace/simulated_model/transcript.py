@@ -3,6 +3,8 @@
 Messages of one role may follow each other, as at the real API, which merges them.
 """
 
+import re
+
 import msgspec
 
 from headrace.simulated_model.requests import Block, Message, RequestRefusedError
@@ -12,6 +14,8 @@ BLOCK_TYPES_BY_ROLE = {
     "assistant": {"text", "thinking", "redacted_thinking", "tool_use"},
     "system": {"text"},
 }
+NOTE = re.compile(r"\((?:This request|The user cancelled this request) [^()]*\)")
+"""By which Headrace tells a model that a turn ended without an answer."""
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -123,7 +127,7 @@ def read_turn(messages: list[Message]) -> Turn:
     start, text = len(messages) - 1, ""
     for index in range(len(messages) - 1, -1, -1):
         start = index
-        if messages[index].role == "user" and (text := said_in(messages[index])):
+        if messages[index].role == "user" and (text := _asked_in(messages[index])):
             break
     calls: dict[str, Block] = {}
     exchanges: list[tuple[Block, Block]] = []
@@ -143,6 +147,21 @@ def read_turn(messages: list[Message]) -> Turn:
         has_results=start < len(messages) - 1 and any(block.type == "tool_result" for block in last.blocks()),
         is_continued=last.role == "assistant",
     )
+
+
+def _asked_in(message: Message) -> str:
+    """Return the text of a message after the last note in it: what is before belongs to turns without an answer.
+
+    Messages of one role are merged, so a user's message that was not answered is in one with the next one; a note in
+    brackets, a block of its own, stands between them.
+    """
+    said = said_in(message)
+    notes = [
+        block.text or ""
+        for block in (() if isinstance(message.content, str) else message.content)
+        if block.type == "text" and NOTE.fullmatch(block.text or "")
+    ]
+    return said.rpartition(f"{notes[-1]}\n")[2] if notes else said
 
 
 def said_in(message: Message) -> str:

@@ -102,6 +102,7 @@ class Cluster:
 
     def __init__(self, home: Path, *, latency_s: float = 0.0, secure: Credentials | None = None) -> None:
         self.home = home
+        self.secure = secure
         self.kafka = EmbeddedKafka(home, port=free_port(frozenset()), secure=secure)
         self.workers: list[Worker] = []
         self._model_port = free_port(frozenset())

@@ -144,3 +144,16 @@ def test_a_question_after_results_opens_a_new_turn() -> None:
     messages = [user("old"), assistant(use("a")), user(result("a"), text("new"))]
     turn = read_turn(decode_request(body(*messages)).messages)
     assert (turn.text, turn.step, turn.has_results) == ("new", 1, False)
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "(This request ended without an answer: rate_limited.)",
+        "(The user cancelled this request before it was answered.)",
+    ],
+)
+def test_a_question_that_was_given_up_is_not_asked_again(note: str) -> None:
+    """It shares a message with the next question, behind the note that ends it: its orders bind no longer."""
+    messages = [user(text("[[fault:429]] old"), text(note), text("new"), text("and newer"))]
+    assert read_turn(decode_request(body(*messages)).messages).text == "new\nand newer"
