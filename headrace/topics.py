@@ -9,7 +9,7 @@ from aiokafka.errors import for_code
 from msgspec import Struct
 
 from headrace.connect import admin
-from headrace.errors import HeadraceError
+from headrace.errors import ApplyTopicsError, HeadraceError
 from runtime.kafka import changelog_topic_name, topic_name
 from runtime.settings import Settings
 from schemas.topics import DAY_MS, MAX_INTERNAL_BYTES, TOPICS, Topic
@@ -167,6 +167,22 @@ async def check_topics(settings: Settings) -> list[Finding]:
         findings += _shape_findings(topic, existing[topic.name]["partitions"])
         findings += _config_findings(topic, configs.get(topic.name, {}))
     return findings
+
+
+async def require_topics(settings: Settings) -> None:
+    """Return where the topics are such that the pipeline can work.
+
+    Raises:
+        StartBrokersError: no broker answers, or it does not let us in.
+        ApplyTopicsError: a topic is missing, or not as it must be.
+    """
+    failures = [finding for finding in await check_topics(settings) if finding.level == "fail"]
+    if failures:
+        first = failures[0]
+        others = f" (and {len(failures) - 1} more: `headrace topics check` lists them)" if len(failures) > 1 else ""
+        raise ApplyTopicsError(
+            f"topic {first.topic}, {first.what}: expected {first.expected}, found {first.found}{others}: {first.to_do}"
+        )
 
 
 async def _read_configs(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:

@@ -1,5 +1,7 @@
 """`headrace worker`."""
 
+import asyncio
+
 from headrace.commands import GlobalContext
 
 
@@ -18,7 +20,10 @@ def worker(*, name: str | None = None, context: GlobalContext) -> int:
     """
     from dataclasses import replace
 
+    from headrace.topics import require_topics
     from streams.worker import run_worker
 
-    context = replace(context, options={**context.options, "name": name})
-    return run_worker(context.settings())
+    settings = replace(context, options={**context.options, "name": name}).settings()
+    # On its own, a worker would wait in silence for topics that are not there, and say little of why it is not let in.
+    asyncio.run(require_topics(settings))
+    return run_worker(settings)
