@@ -9,7 +9,7 @@ from runtime.settings import Settings
 from schemas.topics import SESSION_LOG
 from streams.consumer import App
 from streams.pipeline import Pipeline
-from streams.ports import Table
+from streams.ports import Fail, Table
 from streams.table import MemoryTable, RocksDBTable
 
 COMMIT_INTERVAL_S = 1.0
@@ -55,7 +55,7 @@ def create_table(app: App, settings: Settings) -> Table:
     return RocksDBTable(table) if settings.store == "rocksdb" else MemoryTable(table, settings.partitions)
 
 
-def attach(app: App, pipeline: Pipeline, settings: Settings) -> None:
+def attach(app: App, pipeline: Pipeline, settings: Settings, fail: Fail) -> None:
     """Give each processor its topic, and tell the pipeline of rebalances."""
     prefix = settings.topic_prefix
     app.processors = {prefix + node.reads.name: processor for node, processor in pipeline.processors().items()}
@@ -68,4 +68,5 @@ def attach(app: App, pipeline: Pipeline, settings: Settings) -> None:
 
     app.log_topic = prefix + SESSION_LOG.name
     app.on_positions = pipeline.resume
+    app.fail = fail
     app.on_partitions_revoked.connect(on_revoked, weak=False)

@@ -18,7 +18,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
 
-from streams.ports import Delivery, Processor
+from streams.ports import Delivery, Fail, Processor
 
 FETCH_MAX_WAIT_MS = 50
 """Faust has 1,500 fixed. aiokafka has one fetch per broker in flight, and a partition that is drained meanwhile is not
@@ -104,14 +104,17 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             while not (self.should_stop or fetcher.should_stop):
                 records, active = await self._wait_next_records(HELD_POLL_S if self._held else POLL_S)
                 self._release()
-                if not self.flow_active:
-                    await self.perform_seek()
-                elif records:
+                # What came while the flow stopped is dropped: all partitions seek before it goes on.
+                if records and self.flow_active:
                     await self._give_out(records, active)
                 await asyncio.sleep(0)
         except (*self.consumer_stopped_errors, asyncio.CancelledError):
             if not self.app.should_stop:
                 raise
+        except Exception as error:
+            # A record that cannot be given out must not be skipped.
+            self.app.fail(error)
+            raise
 
     async def _give_out(self, records: Mapping[TP, list[Any]], active: set[TP]) -> None:
         generation = self.app.consumer_generation_id
@@ -152,7 +155,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             key=record.key,
             value=record.value,
             headers=record.headers,
-            at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+            at=_time_of(record.timestamp),
             ack=ack,
         )
 
@@ -161,6 +164,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def _new_offset(self, tp: TP) -> int:
         return self._acknowledged[tp]
+
+
+def _time_of(timestamp_ms: int) -> datetime:
+    """A record's time; producers may set any number, so one outside the calendar is the nearest that is in it."""
+    try:
+        return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.min.replace(tzinfo=UTC) if timestamp_ms < 0 else datetime.max.replace(tzinfo=UTC)
 
 
 def _interleaved(records: Mapping[TP, list[Any]]) -> Iterable[tuple[TP, Any]]:
@@ -183,6 +194,7 @@ class App(faust.App):  # type: ignore[misc]
     """
 
     processors: Mapping[str, Processor]
+    fail: Fail
     log_topic: str
     on_positions: Callable[[dict[int, int], dict[int, int]], None]
 

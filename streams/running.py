@@ -38,6 +38,7 @@ class RunningCalls:
         self._calls: dict[str, Call] = {}
         self._waiting: deque[Call] = deque()
         self._tasks: set[asyncio.Task[bool]] = set()
+        self._is_closing = False
 
     def __len__(self) -> int:
         """How many calls run."""
@@ -58,6 +59,8 @@ class RunningCalls:
         if call is not None:
             self._join(call, ticket)
             return
+        if self._is_closing:
+            return
         call = self._calls[call_id] = Call(call_id, ticket.delivery.partition, work, [ticket])
         if len(self._tasks) < self._limit:
             self._run(call)
@@ -66,7 +69,7 @@ class RunningCalls:
 
     def begin(self, call_id: str, partition: int, work: Work) -> None:
         """Run `work()` where there is room, before its order was delivered: the delivery joins it."""
-        if call_id not in self._calls and len(self._tasks) < self._limit:
+        if call_id not in self._calls and len(self._tasks) < self._limit and not self._is_closing:
             call = self._calls[call_id] = Call(call_id, partition, work, [])
             self._run(call)
 
@@ -100,6 +103,7 @@ class RunningCalls:
 
     async def idle(self, timeout_s: float) -> bool:
         """Start no more, and wait until no call runs, `timeout_s` at most; whether none does."""
+        self._is_closing = True
         self._forget_waiting()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
