@@ -6,7 +6,7 @@ from faust.types import TP
 
 from runtime.kafka import SESSIONS_TABLE, faust_broker_urls, faust_credentials, group_id
 from runtime.settings import Settings
-from schemas.topics import SESSION_LOG
+from schemas.topics import LLM_REQUESTS, SESSION_LOG, TOOL_CALLS
 from streams.consumer import App
 from streams.pipeline import Pipeline
 from streams.ports import Fail, Table
@@ -66,6 +66,7 @@ def attach(app: App, pipeline: Pipeline, settings: Settings, fail: Fail) -> None
         del app, revoked
         await pipeline.suspend()
 
+    app.handed_over = [prefix + topic.name for topic in (SESSION_LOG, LLM_REQUESTS, TOOL_CALLS)]
     app.log_topic = prefix + SESSION_LOG.name
     app.on_positions = pipeline.resume
     app.fail = fail
