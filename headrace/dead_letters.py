@@ -19,6 +19,10 @@ class NoSuchDeadLetterError(HeadraceError):
     """There is no dead letter of this id: `headrace dlq list` shows those there are."""
 
 
+class NothingToReplayError(HeadraceError):
+    """The dead letter does not have the record's value: there was none, or it was too large to be kept twice."""
+
+
 async def list_dead_letters(settings: Settings) -> list[DeadLetter]:
     """All that are kept, oldest first; one that was written twice is there once."""
     letters: dict[str, DeadLetter] = {}
@@ -41,7 +45,16 @@ async def find_dead_letter(settings: Settings, id: str) -> DeadLetter:
 
 
 async def replay(settings: Settings, letter: DeadLetter) -> SentMessage:
-    """Send the original record again: same topic, key, value and headers, and `headrace-replay-of` with its id."""
+    """Send the original record again: same topic, key, value and headers, and `headrace-replay-of` with its id.
+
+    Raises:
+        NothingToReplayError: the letter has no value.
+    """
+    if letter.value is None:
+        raise NothingToReplayError(
+            f"dead letter {letter.id} does not hold the record's value: look at partition {letter.partition}, offset "
+            f"{letter.offset} of {letter.topic}; if there is one, send it again from there"
+        )
     headers = [(name, value) for name, value in letter.headers if name != REPLAY_HEADER]
     async with producer(settings, MAX_INTERNAL_BYTES) as client:
         sent = await client.send_and_wait(

@@ -16,7 +16,9 @@ from chaos.cluster import Cluster
 from line import Body, Line, serving
 from msgspec import Struct
 
+from headrace.dead_letters import NothingToReplayError, find_dead_letter, replay
 from runtime.kafka import partition_for
+from runtime.settings import Settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -292,6 +294,21 @@ async def test_an_error_of_the_core_stops_one_session_only(line: Line) -> None:
     (letter,) = [body for body in line.bodies("dead-letters") if body["session_id"] == session_id]
     assert letter["cause"] == "core_error"
     assert (await line.ask(session_in(PARTITION, "well"), "Hello?"))["type"] == "turn_completed"
+
+
+async def test_a_dead_letter_is_sent_again(line: Line, sent: dict[tuple[str, str], Sent], cluster: Cluster) -> None:
+    """The record comes back as it was, and says which letter it is from; a letter without a value is refused."""
+    settings = Settings(brokers=cluster.kafka.bootstrap, topic_prefix=PREFIX)
+    place = sent["broadcasts", "an agent that is not there"].place
+    await line.letter(place)
+    again = await replay(settings, await find_dead_letter(settings, place))
+    second = await line.letter(f"{PREFIX}broadcasts/{again.partition}/{again.offset}")
+    assert (second["cause"], second["value"]) == ("no_such_agent", broadcast(audience=["nobody"]))
+    assert [name for name, _ in second["headers"]] == ["sender", "bytes", "headrace-replay-of"]
+    empty = sent["user-messages", "no value (tombstone)"].place
+    await line.letter(empty)
+    with pytest.raises(NothingToReplayError, match="does not hold the record's value"):
+        await replay(settings, await find_dead_letter(settings, empty))
 
 
 async def test_the_tables(line: Line, sent: dict[tuple[str, str], Sent]) -> None:
