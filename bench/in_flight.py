@@ -1,6 +1,6 @@
 """Model calls in flight at once in one worker, and the memory that they take.
 
-Drives a `headrace dev --model-latency 20` (seconds, so that all calls are in flight together): publishes N messages to N
+Drives a `headrace dev --model-latency 20` (seconds, so that all calls are in flight together): publishes messages to N
 sessions, watches how many calls the simulated model has at once and how the worker's memory grows, and waits until all
 are answered.
 """
