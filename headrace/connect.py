@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 
 from headrace.errors import ApplyTopicsError, StartBrokersError, TryAgainError
 from runtime.kafka import client_arguments, ssl_context
+from runtime.lenient_records import accept_any_header_name
 from runtime.settings import Security, Settings
 from schemas.topics import MAX_INTERNAL_BYTES
 
@@ -103,6 +104,7 @@ async def partitions_of(client: AIOKafkaConsumer, topic: str) -> list[TopicParti
 @asynccontextmanager
 async def consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer without a group and without partitions: assign some with `assign_at_end` or `assign`."""
+    accept_any_header_name()
     client = AIOKafkaConsumer(
         **client_arguments(settings),
         group_id=None,

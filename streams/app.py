@@ -5,6 +5,7 @@ from typing import Any
 from faust.types import TP
 
 from runtime.kafka import SESSIONS_TABLE, faust_broker_urls, faust_credentials, group_id
+from runtime.lenient_records import accept_any_header_name
 from runtime.settings import Settings
 from schemas.topics import LLM_REQUESTS, SESSION_LOG, TOOL_CALLS
 from streams.consumer import App
@@ -21,6 +22,7 @@ MAX_POLL_RECORDS = 500
 
 def create_app(settings: Settings) -> App:
     """The Faust app: group, brokers, limits. Nothing is connected yet."""
+    accept_any_header_name()
     return App(
         group_id(settings),
         broker=faust_broker_urls(settings),
