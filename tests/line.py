@@ -129,23 +129,24 @@ class Line:
         """The frames of the session's answers so far, in their order."""
         return [frame for frame in self.bodies("agent-deltas") if frame["session_id"] == session_id]
 
-    def letters(self, place: str) -> list[Body]:
-        """The dead letters of the record at this place, with key and value decoded."""
-        return [
-            {**letter, "key": _decoded(letter["key"]), "value": _decoded(letter["value"])}
-            for letter in self.bodies("dead-letters")
-            if letter["id"] == place
-        ]
-
     async def letter(self, place: str) -> Body:
         """The dead letter of the record at this place, once it is there."""
-        found = await self.until(lambda: self.letters(place), f"a dead letter of {place}")
+        found = await self.until(lambda: letters_of(self, place), f"a dead letter of {place}")
         return found[0]
 
     async def _read(self, consumer: aiokafka.AIOKafkaConsumer) -> None:
         async for record in consumer:
             self.records[record.topic.removeprefix(self._prefix)].append(record)
             self._news.set()
+
+
+def letters_of(line: Line, place: str) -> list[Body]:
+    """The dead letters so far of the record at this place, with key and value decoded."""
+    return [
+        {**letter, "key": _decoded(letter["key"]), "value": _decoded(letter["value"])}
+        for letter in line.bodies("dead-letters")
+        if letter["id"] == place
+    ]
 
 
 def _decoded(base64_text: str | None) -> bytes | None:

@@ -13,7 +13,7 @@ import orjson
 import pytest
 import pytest_asyncio
 from chaos.cluster import Cluster
-from line import Body, Line, serving
+from line import Body, Line, letters_of, serving
 from msgspec import Struct
 
 from headrace.dead_letters import NothingToReplayError, find_dead_letter, replay
@@ -200,7 +200,7 @@ async def test_a_bad_record_is_a_dead_letter(
     value, expected, processor = case_of(topic, case)
     assert (await line.end(record.good_session, record.good_message))["type"] == "turn_completed"
     letter = await line.letter(record.place)
-    assert line.letters(record.place) == [letter]
+    assert letters_of(line, record.place) == [letter]
     place = {"topic": PREFIX + topic, "partition": PARTITION, "offset": int(record.place.rpartition("/")[2])}
     assert letter.items() >= (place | {"key": expected.key, "value": value, "processor": processor}).items()
     assert letter["cause"] == expected.cause
@@ -225,7 +225,7 @@ async def test_a_command_about_nothing(line: Line) -> None:
         found = {
             orjson.loads(letter["value"])["command_id"]: letter
             for place in {letter["id"] for letter in line.bodies("dead-letters") if letter["processor"] == "decide"}
-            for letter in line.letters(place)
+            for letter in letters_of(line, place)
             if letter["session_id"] in {"nothing", "nobody-spoke-here"}
         }
         return found if len(found) == 3 else None
