@@ -18,7 +18,17 @@ REMEMBERED_KEYS = 10_000
 """Keys whose partition is remembered: the hash is computed in Python."""
 MAX_REQUEST_BYTES = 8 << 20
 REQUEST_TIMEOUT_MS = 60_000
-"""Retries inside the producer go on for this long: a broker that restarts is waited for, one that is gone is not."""
+"""For one request. Retries go on until the brokers are back: records that wait are held back meanwhile, not lost."""
+
+
+class NotWrittenError(Exception):
+    """The brokers did not acknowledge a record: nobody knows whether they have it."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(
+            f"expected the brokers to acknowledge a record, got {type(cause).__name__} ({cause}): "
+            "correct that, and start the worker again; it goes on where it stopped"
+        )
 
 
 class Publisher:
@@ -64,7 +74,8 @@ class Publisher:
         return offset
 
     def _resolve(self, offset: "asyncio.Future[int]", sent: "asyncio.Future[Any]") -> None:
-        error = None if sent.cancelled() else sent.exception()
+        cause = None if sent.cancelled() else sent.exception()
+        error = None if cause is None else NotWrittenError(cause)
         if error is not None:
             # Nothing may be appended after a record that may be lost.
             self._error = self._error or error
