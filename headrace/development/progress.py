@@ -1,6 +1,7 @@
 """What the development stack tells while it starts, runs and stops: to a person, to a log, or to a program."""
 
 import sys
+import time
 from collections.abc import Mapping
 from typing import Literal, Protocol, TextIO
 
@@ -8,6 +9,8 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.text import Text
+
+from headrace.stack.process import Exit
 
 State = Literal["starting", "ready", "restarting", "stopping", "stopped"]
 
@@ -36,6 +39,26 @@ class Reporter(Protocol):
     def step(self, step: Step) -> None: ...
 
     def settle(self) -> None: ...
+
+
+class Steps:
+    """Tells the reporter what happens to each component, with the seconds since it began."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._began: dict[str, float] = {}
+
+    def begin(self, component: str, detail: str = "", state: State = "starting") -> None:
+        """From now on its seconds count."""
+        self._began[component] = time.monotonic()
+        self.tell(component, state, detail)
+
+    def tell(self, component: str, state: State, detail: str = "") -> None:
+        seconds = round(time.monotonic() - self._began[component], 2)
+        self._reporter.step(Step(component=component, state=state, detail=detail, seconds=seconds))
+
+    def restarting(self, component: str, end: Exit) -> None:
+        self.begin(component, f"{end}; starting it again", state="restarting")
 
 
 class JsonLines:

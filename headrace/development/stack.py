@@ -2,28 +2,24 @@
 
 import asyncio
 import signal
-import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from headrace.development.children import Child, SimulatedModel, Worker
-from headrace.development.progress import Reporter, State, Step
+from headrace.development.children import SimulatedModel, Worker
+from headrace.development.kafka import Kafka
+from headrace.development.progress import Reporter, Steps
 from headrace.stack.data_dir import DataDirLock
 from headrace.stack.endpoints import Endpoints, remove_endpoints, write_endpoints
-from headrace.stack.errors import KafkaStartError, StackError
-from headrace.stack.kafka import EmbeddedKafka
-from headrace.stack.process import Exit
+from headrace.stack.errors import StackError
 from headrace.topics import apply_topics, check_topics
 from runtime.settings import Security, Settings
 
 # After its drain timeout a worker records, commits, leaves the group and closes its tables.
 STOP_AFTER_DRAIN_S = 15.0
 WATCH_INTERVAL_S = 0.1
-# A broker that dies so soon after its start would do so again.
-KAFKA_QUICK_DEATH_S = 10.0
 
 
 class StackOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +35,18 @@ class StackOptions(msgspec.Struct, frozen=True, kw_only=True):
     model_latency_s: float = 0.0
     config: Path | None = None
 
+    def worker_environment(self, settings: Settings) -> dict[str, str]:
+        """What the workers are told: the settings of the stack that they cannot read from `config`."""
+        environment = {
+            "HEADRACE_BROKERS": settings.brokers,
+            "HEADRACE_PARTITIONS": str(settings.partitions),
+            "HEADRACE_REPLICATION": str(settings.replication),
+            "HEADRACE_TOPIC_PREFIX": settings.topic_prefix,
+        }
+        if self.config is not None:
+            environment["HEADRACE_CONFIG"] = str(self.config.absolute())
+        return environment
+
 
 class DevelopmentStack:
     """One stack on `settings.data_dir`: `start`, `watch` until something fails for good, and `stop` in any case."""
@@ -51,13 +59,12 @@ class DevelopmentStack:
             )
         self._options = options
         self._settings = options.settings
-        self._reporter = reporter
+        self._steps = Steps(reporter)
         self._lock = DataDirLock(self.data_dir)
-        self._kafka: EmbeddedKafka | None = None
+        self._kafka: Kafka | None = None
         self._model: SimulatedModel | None = None
         self._model_ready: asyncio.Task[None] | None = None
         self._workers: list[Worker] = []
-        self._began: dict[str, float] = {}
 
     @property
     def data_dir(self) -> Path:
@@ -103,9 +110,11 @@ class DevelopmentStack:
     async def watch(self) -> None:
         """Keep Kafka alive and the endpoints true; raises `StackError` when a component is given up."""
         # Processes that are kept alive end only when they are given up, which raises.
-        forever: list[Coroutine[Any, Any, object]] = [child.process.wait() for child in self._children()]
+        forever: list[Coroutine[Any, Any, object]] = [worker.process.wait() for worker in self._workers]
+        if self._model is not None:
+            forever.append(self._model.process.wait())
         if self._kafka is not None:
-            forever.append(self._keep_kafka(self._kafka))
+            forever.append(self._kafka.keep())
         tasks = [asyncio.ensure_future(work) for work in (*forever, self._keep_endpoints())]
         try:
             await asyncio.gather(*tasks)
@@ -120,18 +129,16 @@ class DevelopmentStack:
         remove_endpoints(self.data_dir)
         deadline_s = self._settings.drain_timeout_s + STOP_AFTER_DRAIN_S
         if self._workers:
-            self._begin("workers", "finishing their calls", state="stopping")
+            self._steps.begin("workers", "finishing their calls", state="stopping")
             await asyncio.gather(*(worker.process.stop(deadline_s) for worker in self._workers))
-            self._tell("workers", "stopped")
+            self._steps.tell("workers", "stopped")
         if self._model_ready is not None:
             self._model_ready.cancel()
             await asyncio.gather(self._model_ready, return_exceptions=True)
         if self._model is not None:
             await self._model.process.stop()
         if self._kafka is not None:
-            self._begin("kafka", state="stopping")
             await self._kafka.stop()
-            self._tell("kafka", "stopped")
         self._lock.release()
 
     def kill_workers(self) -> None:
@@ -140,26 +147,23 @@ class DevelopmentStack:
             worker.process.signal(signal.SIGKILL)
 
     async def _start_model(self) -> None:
-        self._begin("model")
+        self._steps.begin("model")
         if not self.simulates_model:
-            self._tell("model", "ready", "the real one: calls may cost money")
+            self._steps.tell("model", "ready", "the real one: calls may cost money")
             return
-        model = SimulatedModel(self.data_dir, self._options.model_latency_s, self._restarting)
+        model = SimulatedModel(self.data_dir, self._options.model_latency_s, self._steps.restarting)
         self._model = model
         await model.process.start()
         await model.wait_until_ready()
-        self._tell("model", "ready", f"simulated, because ANTHROPIC_API_KEY is not set: {model.url}")
+        self._steps.tell("model", "ready", f"simulated, because ANTHROPIC_API_KEY is not set: {model.url}")
 
     async def _start_kafka(self) -> None:
-        self._begin("kafka")
-        kafka = EmbeddedKafka(self.data_dir, progress=lambda message: self._tell("kafka", "starting", message))
-        self._kafka = kafka
-        await kafka.start()
-        self._settings = self._settings.model_copy(update={"brokers": kafka.bootstrap, "replication": 1})
-        self._tell("kafka", "ready", kafka.bootstrap)
+        self._kafka = Kafka(self.data_dir, self._steps)
+        await self._kafka.start()
+        self._settings = self._settings.model_copy(update={"brokers": self._kafka.bootstrap, "replication": 1})
 
     async def _apply_topics(self) -> None:
-        self._begin("topics", f"on {self._settings.brokers}")
+        self._steps.begin("topics", f"on {self._settings.brokers}")
         created = await apply_topics(self._settings)
         wrong = [finding for finding in await check_topics(self._settings) if finding.level == "fail"]
         if wrong:
@@ -168,45 +172,20 @@ class DevelopmentStack:
                 f"topic {first.topic}: expected {first.expected} {first.what}, found {first.found}. Start with the "
                 "--partitions that these topics were created with, or with another --data-dir."
             )
-        self._tell("topics", "ready", f"{len(created)} created" if created else "all there")
+        self._steps.tell("topics", "ready", f"{len(created)} created" if created else "all there")
 
     async def _start_workers(self) -> None:
-        env = self._worker_environment()
+        env = self._options.worker_environment(self._settings)
+        if self._model is not None:
+            env["ANTHROPIC_BASE_URL"] = self._model.url
         for number in range(1, self._options.workers + 1):
-            worker = Worker(number, self.data_dir, env, self._restarting)
-            self._begin(worker.name)
+            worker = Worker(number, self.data_dir, env, self._steps.restarting)
+            self._steps.begin(worker.name)
             await worker.process.start()
             self._workers.append(worker)
         for worker in self._workers:
             await worker.wait_until_ready()
-            self._tell(worker.name, "ready", f"process {worker.process.pid}, log {worker.process.log_path}")
-
-    def _worker_environment(self) -> dict[str, str]:
-        settings = self._settings
-        environment = {
-            "HEADRACE_BROKERS": settings.brokers,
-            "HEADRACE_PARTITIONS": str(settings.partitions),
-            "HEADRACE_REPLICATION": str(settings.replication),
-            "HEADRACE_TOPIC_PREFIX": settings.topic_prefix,
-        }
-        if self._options.config is not None:
-            environment["HEADRACE_CONFIG"] = str(self._options.config.absolute())
-        if self._model is not None:
-            environment["ANTHROPIC_BASE_URL"] = self._model.url
-        return environment
-
-    def _children(self) -> list[Child]:
-        return [*self._workers, *([] if self._model is None else [self._model])]
-
-    async def _keep_kafka(self, kafka: EmbeddedKafka) -> None:
-        while True:
-            end = await kafka.process.wait()
-            if end.lived_s < KAFKA_QUICK_DEATH_S:
-                log = kafka.process
-                raise KafkaStartError(f"Kafka died: {end}. Its log, {log.log_path}, ends with:\n{log.log_tail()}")
-            self._restarting("kafka", end)
-            await kafka.start()
-            self._tell("kafka", "ready", kafka.bootstrap)
+            self._steps.tell(worker.name, "ready", f"process {worker.process.pid}, log {worker.process.log_path}")
 
     async def _keep_endpoints(self) -> None:
         written = self.endpoints
@@ -220,15 +199,4 @@ class DevelopmentStack:
             for worker in self._workers:
                 if worker.name in unready and worker.is_ready():
                     unready.remove(worker.name)
-                    self._tell(worker.name, "ready", f"process {worker.process.pid}")
-
-    def _restarting(self, name: str, end: Exit) -> None:
-        self._begin(name, f"{end}; starting it again", state="restarting")
-
-    def _begin(self, component: str, detail: str = "", state: State = "starting") -> None:
-        self._began[component] = time.monotonic()
-        self._tell(component, state, detail)
-
-    def _tell(self, component: str, state: State, detail: str = "") -> None:
-        seconds = round(time.monotonic() - self._began[component], 2)
-        self._reporter.step(Step(component=component, state=state, detail=detail, seconds=seconds))
+                    self._steps.tell(worker.name, "ready", f"process {worker.process.pid}")
