@@ -30,7 +30,7 @@ def python(tmp_path: Path, code: str, *, name: str = "child", restart: RestartPo
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that another process does."""
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - another process sets no event
+        while not condition():
             await asyncio.sleep(0.01)
 
 
