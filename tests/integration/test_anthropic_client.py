@@ -1,135 +1,26 @@
 """The Anthropic client, through the real SDK over HTTP, against the simulated model and against worse servers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
 import aiohttp
-import msgspec
 import pytest
 from aiohttp import web
+from anthropic_fixture import API_KEY, END, PATIENT, POLICY, START, TEXT, Caller, caller, caller_of, event, sent
 
 from agents.models.anthropic_client import STARTS_PER_TICK, AnthropicClient
-from agents.models.backoff import RetryPolicy
-from agents.models.port import ModelCompletion, ModelFault, ModelOutcome
 from agents.models.prices import load_prices
 from agents.models.sdk import CredentialsMissingError
-from agents.prompt import Prompt
 from headrace.simulated_model import ModelOptions, running_server
 from schemas.content import TextBlock, ToolUseBlock, text_of
 from schemas.failure import FailureCode
 from schemas.usage import Usage
 
-API_KEY = "key-of-this-test"
 WEATHER = {
     "name": "weather",
     "description": "The weather of a city.",
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
-POLICY = RetryPolicy(max_attempts=3, stall_s=0.3)
-PATIENT = RetryPolicy(max_attempts=3, stall_s=30)
-
-Frame = tuple[int, int, str | None]
-
-
-class Caller:
-    """One client, the frames that it sent, and the waits between its attempts, which take no time."""
-
-    def __init__(self, url: str, policy: RetryPolicy = POLICY) -> None:
-        self.frames: list[Frame] = []
-        self.waits_s: list[float] = []
-        self.is_first_shown = asyncio.Event()
-        self.client = AnthropicClient(
-            API_KEY, url, load_prices(), policy, random=lambda: 0.0, sleep=self._remember_wait
-        )
-
-    def _show(self, attempt: int, seq: int, text: str | None) -> None:
-        self.frames.append((attempt, seq, text))
-        self.is_first_shown.set()
-
-    async def _remember_wait(self, seconds: float) -> None:
-        self.waits_s.append(seconds)
-
-    async def say(self, text: str, *, timeout_s: float = 10.0, tools: tuple[dict[str, Any], ...] = ()) -> ModelOutcome:
-        prompt = Prompt(
-            model="claude-sonnet-5-5",
-            max_tokens=1_000,
-            system=[{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
-            tools=list(tools),
-            messages=[{"role": "user", "content": [{"type": "text", "text": text}]}],
-        )
-        return await self.client.complete(prompt, call_id="s1/1/1", timeout_s=timeout_s, on_delta=self._show)
-
-    async def complete(self, text: str, **options: Any) -> ModelCompletion:
-        outcome = await self.say(text, **options)
-        assert isinstance(outcome, ModelCompletion), outcome
-        return outcome
-
-    async def fail(self, text: str, **options: Any) -> ModelFault:
-        outcome = await self.say(text, **options)
-        assert isinstance(outcome, ModelFault), outcome
-        return outcome
-
-    def shown(self) -> str:
-        """What a reader who obeys the reset frames sees at the end."""
-        text = ""
-        for _, _, frame in self.frames:
-            text = "" if frame is None else text + frame
-        return text
-
-    def check_frames(self, attempts: int) -> None:
-        """Frames of each attempt count from 0; each attempt but the first begins with the reset frame."""
-        for attempt in range(1, attempts + 1):
-            frames = [(seq, text) for number, seq, text in self.frames if number == attempt]
-            assert [seq for seq, _ in frames] == list(range(len(frames)))
-            assert [text is None for _, text in frames] == [attempt > 1 and seq == 0 for seq, _ in frames]
-        assert [frame[0] for frame in self.frames] == sorted(frame[0] for frame in self.frames)
-
-
-@asynccontextmanager
-async def caller(options: ModelOptions | None = None, policy: RetryPolicy = POLICY) -> AsyncIterator[Caller]:
-    async with running_server(options) as url:
-        one = Caller(url, policy)
-        try:
-            yield one
-        finally:
-            await one.client.close()
-
-
-@asynccontextmanager
-async def caller_of(
-    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], policy: RetryPolicy = POLICY
-) -> AsyncIterator[Caller]:
-    """A caller of a server with just this handler."""
-    app = web.Application()
-    app.router.add_post("/v1/messages", handler)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    one = Caller(f"http://127.0.0.1:{runner.addresses[0][1]}", policy)
-    try:
-        yield one
-    finally:
-        await one.client.close()
-        await runner.cleanup()
-
-
-def event(type: str, **content: object) -> bytes:
-    return b"data: " + msgspec.json.encode({"type": type, **content}) + b"\n\n"
-
-
-START = event("message_start", message={"model": "m", "usage": {"input_tokens": 1, "output_tokens": 1}})
-TEXT = event("content_block_start", index=0, content_block={"type": "text", "text": "Hello"})
-END = event("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 2}) + event("message_stop")
-
-
-async def sent(request: web.Request, *pieces: bytes) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-    await response.prepare(request)
-    for piece in pieces:
-        await response.write(piece)
-    return response
 
 
 async def test_an_answer_with_its_usage_cost_and_deltas() -> None:
