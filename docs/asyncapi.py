@@ -216,11 +216,11 @@ def _channel_binding(topic: Topic) -> dict[str, Any]:
 
 
 def _operations() -> dict[str, Any]:
-    """What Headrace does with the topics: a public one has one direction, an internal one both."""
+    """What Headrace does with the topics: it receives what its processors read, and sends what it alone writes."""
     operations = {}
     for topic in TOPICS:
         reading = [node for node in TOPOLOGY if node.reads == topic]
-        if topic.access != Access.PUBLIC_OUT:
+        if reading:
             does = "; ".join(f"`{node.name}` {node.does}" for node in reading)
             operations[_operation_id("receive", topic)] = _operation("receive", topic, f"{does}.")
         if topic.access != Access.PUBLIC_IN:

@@ -24,7 +24,7 @@ from schemas.events import (
     TurnStarted,
 )
 from schemas.failure import Failure, FailureCode
-from schemas.ids import call_id, derived_message_id, turn_id
+from schemas.ids import call_id, claim_id, derived_message_id, turn_id
 from schemas.log import (
     ApprovalDecided,
     CancelRequested,
@@ -182,7 +182,7 @@ FACTS = (
     Example(
         name="fact",
         record=ToolStarted(session_id=SESSION, call_id=TOOL_CALL, at=NOW),
-        id=TOOL_CALL,
+        id=claim_id(TOOL_CALL),
         by="call_tool",
     ),
     Example(

@@ -1,6 +1,7 @@
 """The JSON Schemas of all records, derived from their classes, in the dialect that AsyncAPI reads (draft 07)."""
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -97,6 +98,17 @@ def _mark_times(record: type[Struct], properties: dict[str, Schema]) -> None:
     info = msgspec.inspect.type_info(record)
     assert isinstance(info, msgspec.inspect.StructType)
     for field in info.fields:
-        types = field.type.types if isinstance(field.type, msgspec.inspect.UnionType) else (field.type,)
-        if any(isinstance(each, msgspec.inspect.DateTimeType) for each in types):
+        if any(isinstance(each, msgspec.inspect.DateTimeType) for each in _plain_types(field.type)):
             properties[field.encode_name]["format"] = "date-time"
+
+
+def _plain_types(kind: msgspec.inspect.Type) -> Iterator[msgspec.inspect.Type]:
+    """The types of a union, without their descriptions."""
+    match kind:
+        case msgspec.inspect.Metadata():
+            yield from _plain_types(kind.type)
+        case msgspec.inspect.UnionType():
+            for each in kind.types:
+                yield from _plain_types(each)
+        case _:
+            yield kind

@@ -1,21 +1,44 @@
 """Commands: what someone asks for, on `user-messages` and `broadcasts`. A command may be refused."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Struct
 
 from schemas.content import TextBlock, UserBlock
-from schemas.ids import AgentName, BroadcastId, MessageId, SessionId, ShortText
+from schemas.fields import Decision, ExpiryTime
+from schemas.ids import AgentName, BroadcastId, MessageId, SessionId, ShortText, TargetCallId, TargetMessageId
 
 MAX_METADATA_ENTRIES = 50
 """Metadata is for correlation, not for payload; the same bound as OpenAI's metadata has (16) with room to spare."""
 
 Metadata = Annotated[
-    dict[Annotated[str, msgspec.Meta(max_length=100)], ShortText], msgspec.Meta(max_length=MAX_METADATA_ENTRIES)
+    dict[Annotated[str, msgspec.Meta(max_length=100)], ShortText],
+    msgspec.Meta(
+        max_length=MAX_METADATA_ENTRIES,
+        description="The sender's own names and values, handed on in `turn_started`; the model does not see them.",
+    ),
 ]
-Text = Annotated[str, msgspec.Meta(min_length=1)]
+Text = Annotated[str, msgspec.Meta(min_length=1, description="What to say to the agent.")]
+Content = Annotated[
+    tuple[UserBlock, ...],
+    msgspec.Meta(
+        min_length=1, max_length=100, description="What to say to the agent, as blocks of text and images, in order."
+    ),
+]
+Agent = Annotated[
+    AgentName,
+    msgspec.Meta(description="The agent that answers; without one, that of the session, or the default one."),
+]
+UserId = Annotated[ShortText, msgspec.Meta(description="Who the user is, as the sender calls them.")]
+Tenant = Annotated[ShortText, msgspec.Meta(description="Whose user it is, where several customers share Headrace.")]
+Reason = Annotated[ShortText, msgspec.Meta(description="Why, in the sender's words; shown with what follows from it.")]
+By = Annotated[ShortText, msgspec.Meta(description="Who asks for it, as the sender calls them.")]
+Sender = Annotated[ShortText, msgspec.Meta(description="Who sends it; the `user_id` of each agent's message.")]
+Agents = Annotated[tuple[AgentName, ...], msgspec.Meta(min_length=1, max_length=1_000)]
+Audience = Annotated[
+    Literal["all"] | Agents, msgspec.Meta(description="The agents that are to answer: their names, or `all` of them.")
+]
 
 
 class UserMessage(Struct, frozen=True, kw_only=True, tag="user_message"):
@@ -27,10 +50,10 @@ class UserMessage(Struct, frozen=True, kw_only=True, tag="user_message"):
     session_id: SessionId
     id: MessageId | None = None
     text: Text | None = None
-    content: Annotated[tuple[UserBlock, ...], msgspec.Meta(min_length=1, max_length=100)] | None = None
-    agent: AgentName | None = None
-    user_id: ShortText | None = None
-    tenant: ShortText | None = None
+    content: Content | None = None
+    agent: Agent | None = None
+    user_id: UserId | None = None
+    tenant: Tenant | None = None
     metadata: Metadata = {}
 
     def __post_init__(self) -> None:
@@ -50,20 +73,20 @@ class CancelTurn(Struct, frozen=True, kw_only=True, tag="cancel_turn"):
 
     session_id: SessionId
     id: MessageId | None = None
-    message_id: MessageId | None = None
-    reason: ShortText = ""
-    by: ShortText | None = None
+    message_id: TargetMessageId | None = None
+    reason: Reason = ""
+    by: By | None = None
 
 
 class ApprovalDecision(Struct, frozen=True, kw_only=True, tag="approval_decision"):
     """Lets a tool call that waits for approval run, or denies it; `call_id` is that of `approval_requested`."""
 
     session_id: SessionId
-    call_id: MessageId
-    decision: Literal["approve", "deny"]
+    call_id: TargetCallId
+    decision: Decision
     id: MessageId | None = None
-    reason: ShortText = ""
-    by: ShortText | None = None
+    reason: Reason = ""
+    by: By | None = None
 
 
 class EndSession(Struct, frozen=True, kw_only=True, tag="end_session"):
@@ -71,7 +94,7 @@ class EndSession(Struct, frozen=True, kw_only=True, tag="end_session"):
 
     session_id: SessionId
     id: MessageId | None = None
-    reason: ShortText = ""
+    reason: Reason = ""
 
 
 class Broadcast(Struct, frozen=True, kw_only=True, tag="broadcast"):
@@ -79,10 +102,10 @@ class Broadcast(Struct, frozen=True, kw_only=True, tag="broadcast"):
 
     text: Text
     id: BroadcastId | None = None
-    audience: Literal["all"] | Annotated[tuple[AgentName, ...], msgspec.Meta(min_length=1, max_length=1_000)] = "all"
-    sender: ShortText | None = None
-    tenant: ShortText | None = None
-    expires_at: datetime | None = None
+    audience: Audience = "all"
+    sender: Sender | None = None
+    tenant: Tenant | None = None
+    expires_at: ExpiryTime | None = None
     metadata: Metadata = {}
 
 

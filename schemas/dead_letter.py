@@ -2,7 +2,9 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
+import msgspec
 from msgspec import Struct
 
 
@@ -21,22 +23,32 @@ class Cause(StrEnum):
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True, tag="dead_letter"):
-    """The record as it was, byte for byte (base64), with its place and the cause of its failure.
+    """A record that could not be processed: as it was, byte for byte, with its place and why it failed."""
 
-    `error` says what was expected, what came, and what to do. `id` is derived from the place, so a record that is
-    dead-lettered twice is recognised.
-    """
-
-    id: str
-    topic: str
-    partition: int
-    offset: int
-    at: datetime
-    processor: str
-    cause: Cause
-    error: str
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
-    record_at: datetime | None = None
-    session_id: str | None = None
+    id: Annotated[
+        str,
+        msgspec.Meta(
+            description="`{topic}/{partition}/{offset}` of the record: one that is dead-lettered twice is recognised."
+        ),
+    ]
+    topic: Annotated[str, msgspec.Meta(description="The topic of the record.")]
+    partition: Annotated[int, msgspec.Meta(description="The partition of the record.")]
+    offset: Annotated[int, msgspec.Meta(description="The offset of the record.")]
+    at: Annotated[datetime, msgspec.Meta(description="When the dead letter was written.")]
+    processor: Annotated[str, msgspec.Meta(description="The processor that could not process the record.")]
+    cause: Annotated[Cause, msgspec.Meta(description="The kind of problem, for programs.")]
+    error: Annotated[str, msgspec.Meta(description="What was expected, what came, and what to do.")]
+    key: Annotated[bytes | None, msgspec.Meta(description="The record's key.")]
+    value: Annotated[
+        bytes | None,
+        msgspec.Meta(
+            description="The record's value; left out where it is too large for a dead letter, as `error` says."
+        ),
+    ]
+    headers: Annotated[
+        tuple[tuple[str, bytes], ...], msgspec.Meta(description="The record's headers, names and values, in order.")
+    ] = ()
+    record_at: Annotated[datetime | None, msgspec.Meta(description="The record's timestamp.")] = None
+    session_id: Annotated[
+        str | None, msgspec.Meta(description="The session that the record belongs to, where that could be read.")
+    ] = None

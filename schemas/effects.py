@@ -5,37 +5,37 @@ until the session's state reflects it. `timeout_ms` is what the turn's time limi
 time during which no worker ran is not held against the call.
 """
 
-from typing import Any
-
 from msgspec import Struct
 
-from schemas.ids import SessionId
+from schemas.content import ToolInput
+from schemas.fields import LogOffset, StepNumber, TimeLeft, ToolOfCall, TurnAgent
+from schemas.ids import CallId, SessionId, TurnId
 
 
 class CallModel(Struct, frozen=True, kw_only=True, tag="call_model"):
     """Call the session's model with its transcript as it is at `log_offset`; the transcript itself is not repeated."""
 
     session_id: SessionId
-    call_id: str
-    turn_id: str
-    step: int
-    agent: str
-    log_offset: int
-    timeout_ms: int
+    call_id: CallId
+    turn_id: TurnId
+    step: StepNumber
+    agent: TurnAgent
+    log_offset: LogOffset
+    timeout_ms: TimeLeft
 
 
 class CallTool(Struct, frozen=True, kw_only=True, tag="call_tool"):
-    """Run a tool; `call_id` is its idempotency key."""
+    """Run a tool that the model asked for, approved where that is needed; `call_id` is its idempotency key."""
 
     session_id: SessionId
-    call_id: str
-    turn_id: str
-    step: int
-    agent: str
-    tool: str
-    input: dict[str, Any]
-    log_offset: int
-    timeout_ms: int
+    call_id: CallId
+    turn_id: TurnId
+    step: StepNumber
+    agent: TurnAgent
+    tool: ToolOfCall
+    input: ToolInput
+    log_offset: LogOffset
+    timeout_ms: TimeLeft
 
 
 Effect = CallModel | CallTool

@@ -5,74 +5,101 @@
 one of `TurnCompleted`, `TurnFailed`, `TurnCancelled`.
 """
 
-from datetime import datetime
-from typing import Any
-
 from msgspec import Struct
 
-from schemas.failure import Failure
-from schemas.ids import SessionId
-from schemas.usage import Usage
+from schemas.content import ToolInput
+from schemas.fields import (
+    AnswerText,
+    AttemptNumber,
+    DeltaText,
+    EventSeq,
+    EventTime,
+    FrameSeq,
+    GivenBy,
+    GivenMetadata,
+    GivenReason,
+    GivenTenant,
+    GivenUserId,
+    IsError,
+    StepNumber,
+    StopReason,
+    ToolOfCall,
+    ToolResult,
+    TurnAgent,
+    TurnError,
+)
+from schemas.ids import AnsweredMessageId, CallId, SessionId, TurnId
+from schemas.usage import TurnCost, TurnUsage, Usage
 
 
 class AgentEventFields(Struct, frozen=True, kw_only=True):
     """What every agent event has: the session, its turn, the user message that the turn answers, `seq` and time."""
 
     session_id: SessionId
-    turn_id: str
-    message_id: str
-    seq: int
-    at: datetime
-    agent: str
+    turn_id: TurnId
+    message_id: AnsweredMessageId
+    seq: EventSeq
+    at: EventTime
+    agent: TurnAgent
 
 
 class TurnStarted(AgentEventFields, frozen=True, kw_only=True, tag="turn_started"):
-    user_id: str | None = None
-    tenant: str | None = None
-    metadata: dict[str, str] = {}
+    """The agent begins to work on a message. One that is turned away or cancelled before has only its end."""
+
+    user_id: GivenUserId | None = None
+    tenant: GivenTenant | None = None
+    metadata: GivenMetadata = {}
 
 
 class ToolCalled(AgentEventFields, frozen=True, kw_only=True, tag="tool_called"):
-    call_id: str
-    tool: str
-    input: dict[str, Any]
+    """The model calls a tool, approved where that is needed; `tool_returned` follows, unless the turn ends before."""
+
+    call_id: CallId
+    tool: ToolOfCall
+    input: ToolInput
 
 
 class ToolReturned(AgentEventFields, frozen=True, kw_only=True, tag="tool_returned"):
-    call_id: str
-    tool: str
-    content: str
-    is_error: bool = False
+    """A tool call has its result, as the model is told it; that may be an error or a denial."""
+
+    call_id: CallId
+    tool: ToolOfCall
+    content: ToolResult
+    is_error: IsError = False
 
 
 class ApprovalRequested(AgentEventFields, frozen=True, kw_only=True, tag="approval_requested"):
     """A tool call waits: answer with an `approval_decision` that has this `call_id`."""
 
-    call_id: str
-    tool: str
-    input: dict[str, Any]
+    call_id: CallId
+    tool: ToolOfCall
+    input: ToolInput
 
 
 class TurnCompleted(AgentEventFields, frozen=True, kw_only=True, tag="turn_completed"):
     """The answer. `stop_reason` is `max_tokens` where the model was cut off at its output limit."""
 
-    text: str
-    usage: Usage
-    cost_micros: int
-    stop_reason: str = "end_turn"
+    text: AnswerText
+    usage: TurnUsage
+    cost_micros: TurnCost
+    stop_reason: StopReason = "end_turn"
 
 
 class TurnFailed(AgentEventFields, frozen=True, kw_only=True, tag="turn_failed"):
-    error: Failure
-    usage: Usage = Usage()
-    cost_micros: int = 0
+    """The message ends without an answer; the session goes on with its next one."""
+
+    error: TurnError
+    usage: TurnUsage = Usage()
+    cost_micros: TurnCost = 0
 
 
 class TurnCancelled(AgentEventFields, frozen=True, kw_only=True, tag="turn_cancelled"):
-    reason: str = ""
-    by: str | None = None
-    usage: Usage = Usage()
-    cost_micros: int = 0
+    """The message ends without an answer, because a `cancel_turn` or an `end_session` asked for it."""
+
+    reason: GivenReason = ""
+    by: GivenBy | None = None
+    usage: TurnUsage = Usage()
+    cost_micros: TurnCost = 0
 
 
 AgentEvent = TurnStarted | ToolCalled | ToolReturned | ApprovalRequested | TurnCompleted | TurnFailed | TurnCancelled
@@ -83,21 +110,21 @@ class DeltaReset(Struct, frozen=True, tag="delta_reset"):
     """A new attempt of the step begins: what was shown of an earlier attempt is void."""
 
     session_id: SessionId
-    turn_id: str
-    step: int
-    attempt: int
-    seq: int
+    turn_id: TurnId
+    step: StepNumber
+    attempt: AttemptNumber
+    seq: FrameSeq
 
 
 class TextDelta(Struct, frozen=True, tag="text_delta"):
     """A piece of the answer while the model writes it; `seq` counts the frames of one step's attempt from 0."""
 
     session_id: SessionId
-    turn_id: str
-    step: int
-    attempt: int
-    seq: int
-    text: str
+    turn_id: TurnId
+    step: StepNumber
+    attempt: AttemptNumber
+    seq: FrameSeq
+    text: DeltaText
 
 
 AgentDelta = DeltaReset | TextDelta

@@ -1,7 +1,9 @@
 """Failures as data: what went wrong, and whether the same request can succeed later."""
 
 from enum import StrEnum
+from typing import Annotated
 
+import msgspec
 from msgspec import Struct
 
 
@@ -50,8 +52,10 @@ class FailureCode(StrEnum):
 
 
 class Failure(Struct, frozen=True, kw_only=True):
-    """`message` says what was expected, what came and what to do; `retryable`: sending it again later can succeed."""
+    """Why a turn, a model call or a tool call failed."""
 
-    code: FailureCode
-    message: str
-    retryable: bool = False
+    code: Annotated[FailureCode, msgspec.Meta(description="The kind of failure, for programs.")]
+    message: Annotated[
+        str, msgspec.Meta(description="What was expected, what came and what to do, for people and for the model.")
+    ]
+    retryable: Annotated[bool, msgspec.Meta(description="Whether sending the same again later can succeed.")] = False

@@ -20,14 +20,17 @@ SessionId = Annotated[
         examples=["s1"],
     ),
 ]
+_LongId = Annotated[str, msgspec.Meta(min_length=1, max_length=300, pattern=PRINTABLE)]
 MessageId = Annotated[
-    str,
-    msgspec.Meta(
-        min_length=1,
-        max_length=300,
-        pattern=PRINTABLE,
-        description="Identifies a command; the same id in the same session is answered once.",
-    ),
+    _LongId,
+    msgspec.Meta(description="Identifies a command; the same id in the same session is answered once."),
+]
+TargetMessageId = Annotated[
+    _LongId,
+    msgspec.Meta(description="The message whose turn is to end; without one, that of the turn that is running."),
+]
+TargetCallId = Annotated[
+    _LongId, msgspec.Meta(description="The tool call that is decided on: the `call_id` of its `approval_requested`.")
 ]
 BroadcastId = Annotated[
     str,
@@ -51,6 +54,17 @@ AgentName = Annotated[
 ToolName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_-]+(?!\n)$")]
 ShortText = Annotated[str, msgspec.Meta(max_length=1_000)]
 
+# What Headrace itself writes is not constrained again.
+TurnId = Annotated[str, msgspec.Meta(description="The turn: `{session_id}/{number}`, counted from 1.")]
+CallId = Annotated[str, msgspec.Meta(description="The model or tool call: `{turn_id}/{step}`.")]
+CommandId = Annotated[
+    str, msgspec.Meta(description="The command's `id`, or `{topic}/{partition}/{offset}` where its sender gave none.")
+]
+AnsweredMessageId = Annotated[str, msgspec.Meta(description="The `id` of the user message that the turn answers.")]
+CancelledMessageId = Annotated[
+    str, msgspec.Meta(description="The message whose turn is to end; without one, that of the turn that is running.")
+]
+
 
 def derived_message_id(topic: str, partition: int, offset: int) -> str:
     """The id of a command whose sender gave none: where the broker keeps it."""
@@ -65,3 +79,8 @@ def turn_id(session_id: str, turn: int) -> str:
 def call_id(turn_id: str, step: int) -> str:
     """The id of a turn's model or tool call number `step` (from 1)."""
     return f"{turn_id}/{step}"
+
+
+def claim_id(call_id: str) -> str:
+    """The id of the event that a tool call was started: another than that of its outcome."""
+    return f"{call_id}/started"

@@ -3,118 +3,147 @@
 `at` is when the fact became one, from the clock of whoever recorded it; the core reads no other clock.
 """
 
-from datetime import datetime
-from typing import Literal
-
 from msgspec import Struct
 
-from schemas.content import AssistantBlock, UserBlock
-from schemas.failure import Failure
-from schemas.ids import SessionId
-from schemas.usage import Usage
+from schemas.fields import (
+    AnswerContent,
+    AttemptCount,
+    CallFailure,
+    CallModelName,
+    CallTime,
+    Decision,
+    FactTime,
+    GivenBy,
+    GivenMetadata,
+    GivenReason,
+    GivenTenant,
+    GivenUserId,
+    IdleSince,
+    MessageContent,
+    RequestId,
+    SentTime,
+    StopReason,
+    ToolResult,
+    Traceparent,
+    WantedAgent,
+)
+from schemas.ids import CallId, CancelledMessageId, CommandId, SessionId
+from schemas.usage import CallCost, CallUsage, Usage
 
 
 class MessageAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="message_accepted"):
+    """A user message was checked and belongs to its session now: exactly one end follows on `agent-events`."""
+
     session_id: SessionId
-    message_id: str
-    content: tuple[UserBlock, ...]
-    at: datetime
-    sent_at: datetime | None = None
-    agent: str | None = None
-    user_id: str | None = None
-    tenant: str | None = None
-    metadata: dict[str, str] = {}
-    traceparent: str | None = None
+    message_id: CommandId
+    content: MessageContent
+    at: FactTime
+    sent_at: SentTime | None = None
+    agent: WantedAgent | None = None
+    user_id: GivenUserId | None = None
+    tenant: GivenTenant | None = None
+    metadata: GivenMetadata = {}
+    traceparent: Traceparent | None = None
 
 
 class CancelRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="cancel_requested"):
+    """Someone asked to end a turn. Where there is nothing to cancel, the command comes out as a dead letter."""
+
     session_id: SessionId
-    command_id: str
-    at: datetime
-    message_id: str | None = None
-    reason: str = ""
-    by: str | None = None
+    command_id: CommandId
+    at: FactTime
+    message_id: CancelledMessageId | None = None
+    reason: GivenReason = ""
+    by: GivenBy | None = None
 
 
 class ApprovalDecided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="approval_decided"):
+    """Someone let a waiting tool call run, or denied it. Where none waits, the command comes out as a dead letter."""
+
     session_id: SessionId
-    command_id: str
-    call_id: str
-    decision: Literal["approve", "deny"]
-    at: datetime
-    reason: str = ""
-    by: str | None = None
+    command_id: CommandId
+    call_id: CallId
+    decision: Decision
+    at: FactTime
+    reason: GivenReason = ""
+    by: GivenBy | None = None
 
 
 class SessionEndRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="session_end_requested"):
+    """Someone asked to forget the conversation: its turns end, and later messages are refused."""
+
     session_id: SessionId
-    command_id: str
-    at: datetime
-    reason: str = ""
+    command_id: CommandId
+    at: FactTime
+    reason: GivenReason = ""
 
 
 class SessionExpired(Struct, frozen=True, kw_only=True, tag="session_expired"):
     """Nothing happened to the session since `idle_since`, for its retention time: its state leaves the tables."""
 
     session_id: SessionId
-    idle_since: datetime
-    at: datetime
+    idle_since: IdleSince
+    at: FactTime
 
 
 class ModelCompleted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="model_completed"):
+    """The model answered a call, with text, with uses of tools, or both. It is not paid for again."""
+
     session_id: SessionId
-    call_id: str
-    model: str
-    content: tuple[AssistantBlock, ...]
-    stop_reason: str
-    usage: Usage
-    cost_micros: int
-    at: datetime
-    attempts: int = 1
-    duration_ms: int = 0
-    request_id: str | None = None
+    call_id: CallId
+    model: CallModelName
+    content: AnswerContent
+    stop_reason: StopReason
+    usage: CallUsage
+    cost_micros: CallCost
+    at: FactTime
+    attempts: AttemptCount = 1
+    duration_ms: CallTime = 0
+    request_id: RequestId | None = None
 
 
 class ModelFailed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="model_failed"):
     """The call failed for good: its retries are used up, or it cannot be retried."""
 
     session_id: SessionId
-    call_id: str
-    model: str
-    failure: Failure
-    at: datetime
-    usage: Usage = Usage()
-    cost_micros: int = 0
-    attempts: int = 1
-    duration_ms: int = 0
+    call_id: CallId
+    model: CallModelName
+    failure: CallFailure
+    at: FactTime
+    usage: CallUsage = Usage()
+    cost_micros: CallCost = 0
+    attempts: AttemptCount = 1
+    duration_ms: CallTime = 0
 
 
 class ToolStarted(Struct, frozen=True, kw_only=True, tag="tool_started"):
     """A tool that is not idempotent is about to run. The first one of a call counts: only its writer may run it."""
 
     session_id: SessionId
-    call_id: str
-    at: datetime
+    call_id: CallId
+    at: FactTime
 
 
 class ToolCompleted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="tool_completed"):
+    """A tool returned; the model gets `content` as the result of its tool use."""
+
     session_id: SessionId
-    call_id: str
-    content: str
-    at: datetime
-    attempts: int = 1
-    duration_ms: int = 0
+    call_id: CallId
+    content: ToolResult
+    at: FactTime
+    attempts: AttemptCount = 1
+    duration_ms: CallTime = 0
 
 
 class ToolFailed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="tool_failed"):
     """The model gets `failure.message` as an error result and can act on it."""
 
     session_id: SessionId
-    call_id: str
-    failure: Failure
-    at: datetime
-    attempts: int = 1
-    duration_ms: int = 0
+    call_id: CallId
+    failure: CallFailure
+    at: FactTime
+    attempts: AttemptCount = 1
+    duration_ms: CallTime = 0
 
 
 SessionEvent = (

@@ -123,12 +123,12 @@ LLM_REQUESTS = Topic(
 )
 TOOL_CALLS = Topic(
     name="tool-calls",
-    access=Access.INTERNAL,
+    access=Access.PUBLIC_OUT,
     key="session_id",
     records=(CallTool,),
-    description="Orders to run a tool.",
+    description="Orders to run a tool. Drop a `call_id` that was seen: orders may be repeated.",
     written_by="decide",
-    read_by="call_tool",
+    read_by="call_tool, tool services outside",
     retention_ms=DAY_MS,
 )
 AGENT_EVENTS = Topic(

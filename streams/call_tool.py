@@ -15,6 +15,7 @@ from schemas.codec import cloud_event_headers, decode_call_tool
 from schemas.dead_letter import Cause
 from schemas.effects import CallTool
 from schemas.failure import Failure, FailureCode
+from schemas.ids import claim_id
 from schemas.log import ToolCompleted, ToolFailed, ToolStarted
 from streams.acknowledge import Acknowledger
 from streams.dead_letter import UNREADABLE, DeadLetters
@@ -103,8 +104,9 @@ class CallTools:
 
     async def _append(self, event: ToolStarted | ToolCompleted | ToolFailed, order: CallTool, partition: int) -> int:
         """Append an outcome or a claim to the session log, and wait until it is durable; its offset."""
+        event_id = claim_id(order.call_id) if isinstance(event, ToolStarted) else order.call_id
         headers = cloud_event_headers(
-            event, id=order.call_id, source="/headrace/call_tool", at=event.at, subject=order.session_id
+            event, id=event_id, source="/headrace/call_tool", at=event.at, subject=order.session_id
         )
         return await self._outcomes.append(event, headers, partition)
 

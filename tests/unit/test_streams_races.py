@@ -111,6 +111,11 @@ async def claimed(*, by_another_first: bool) -> tuple[Pay, ToolCompleted | ToolF
     sessions.advance(0, claim)
     await settle()
     outcome = decode_session_event(bench.outbox.appended[1].value or b"")
+    ids = [dict(record.headers)["ce_id"] for record in bench.outbox.appended]
+    assert ids == [
+        f"{order.call_id}/started".encode(),
+        order.call_id.encode(),
+    ]  # Readers may drop an id they have seen.
     bench.outbox.appended[1].durable.set_result(claim + 1)
     await settle()
     assert isinstance(outcome, ToolCompleted | ToolFailed)

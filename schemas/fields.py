@@ -1,0 +1,77 @@
+"""Fields that several records have: each type with the sentence that the documents say about it.
+
+The constraints of what comes from outside are where commands are; what Headrace itself writes is not constrained again.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from schemas.content import AssistantBlock, UserBlock
+from schemas.failure import Failure
+
+# When.
+EventTime = Annotated[
+    datetime, Meta(description="When it happened: the `at` of the fact in `session-log` that led to it.")
+]
+FactTime = Annotated[datetime, Meta(description="When the fact became one, from the clock of whoever recorded it.")]
+SentTime = Annotated[datetime, Meta(description="The timestamp of the command's record.")]
+IdleSince = Annotated[datetime, Meta(description="Nothing happened to the session since then.")]
+ExpiryTime = Annotated[
+    datetime, Meta(description="From then on it is refused; without a time zone, it is read as UTC.")
+]
+
+# Where in a session.
+EventSeq = Annotated[int, Meta(description="Counts the session's events from 1 without a gap; drop one that was seen.")]
+FrameSeq = Annotated[int, Meta(description="Counts the frames of one attempt from 0.")]
+StepNumber = Annotated[int, Meta(description="Counts the model and tool calls of the turn from 1.")]
+AttemptNumber = Annotated[int, Meta(description="Counts the attempts of the model call from 1.")]
+LogOffset = Annotated[
+    int,
+    Meta(description="The offset in `session-log` of the fact that gave the order; the session is read as of there."),
+]
+
+# Who, and what they said about it.
+WantedAgent = Annotated[
+    str, Meta(description="The agent that the message names; without one, that of the session, or the default one.")
+]
+TurnAgent = Annotated[str, Meta(description="The agent whose turn it is.")]
+GivenUserId = Annotated[str, Meta(description="Who the user is, as the message said.")]
+GivenTenant = Annotated[str, Meta(description="Whose user it is, as the message said.")]
+GivenMetadata = Annotated[
+    dict[str, str], Meta(description="The sender's own names and values, as the message had them.")
+]
+GivenReason = Annotated[str, Meta(description="Why, in the words of whoever asked for it; empty where they gave none.")]
+GivenBy = Annotated[str, Meta(description="Who asked for it, as the command said.")]
+Decision = Annotated[
+    Literal["approve", "deny"],
+    Meta(description="`approve` lets the tool call run; `deny` tells the model that it was denied."),
+]
+Traceparent = Annotated[str, Meta(description="The W3C trace that the message belongs to.")]
+
+# What was said.
+MessageContent = Annotated[tuple[UserBlock, ...], Meta(description="The message; a `text` is one block.")]
+AnswerContent = Annotated[
+    tuple[AssistantBlock, ...],
+    Meta(description="What the model wrote, block by block, with the tools that it asks for."),
+]
+AnswerText = Annotated[str, Meta(description="The whole answer.")]
+DeltaText = Annotated[str, Meta(description="The next piece of the answer, to be put behind those before.")]
+StopReason = Annotated[
+    str, Meta(description="Why the model stopped, in the provider's word; `max_tokens`: cut off at its output limit.")
+]
+
+# Calls and their outcome.
+CallModelName = Annotated[str, Meta(description="The model that was called.")]
+ToolOfCall = Annotated[str, Meta(description="The tool's name, as the model wrote it.")]
+ToolResult = Annotated[str, Meta(description="What the model is told as the tool's result.")]
+IsError = Annotated[bool, Meta(description="Whether the result is an error or a denial, which the model can act on.")]
+TimeLeft = Annotated[
+    int, Meta(description="What the turn's time limit leaves for the call, in milliseconds from when its work begins.")
+]
+AttemptCount = Annotated[int, Meta(description="How often it was tried; 0 where it failed before the first attempt.")]
+CallTime = Annotated[int, Meta(description="How long the call took, with all its attempts, in milliseconds.")]
+RequestId = Annotated[str, Meta(description="The provider's id of the request that succeeded, for its support.")]
+CallFailure = Annotated[Failure, Meta(description="Why the call failed.")]
+TurnError = Annotated[Failure, Meta(description="Why there is no answer.")]
