@@ -34,6 +34,7 @@ class Target:
     brokers: str
     topic_prefix: str
     worker_pids: Sequence[int]
+    agent: str | None = None
 
 
 class Turns:
@@ -70,7 +71,10 @@ class Turns:
         message_id = uuid.uuid4().hex
         ended: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._waiting[message_id] = ended
-        body = orjson.dumps({"session_id": session_id, "id": message_id, "text": text})
+        message = {"session_id": session_id, "id": message_id, "text": text}
+        if self._target.agent is not None:
+            message["agent"] = self._target.agent
+        body = orjson.dumps(message)
         started = time.perf_counter()
         await self._producer.send(self._target.topic_prefix + "user-messages", body, key=session_id.encode())
         return await asyncio.wait_for(ended, TURN_TIMEOUT_S) - started
@@ -140,15 +144,16 @@ async def main() -> None:
     parser.add_argument("--brokers", help="instead of --data-dir: host:port")
     parser.add_argument("--worker-pid", type=int, action="append", default=[], help="with --brokers: whose CPU counts")
     parser.add_argument("--topic-prefix", default="")
+    parser.add_argument("--agent", help="who answers; by default the pipeline's default agent")
     parser.add_argument("--kind", choices=[*TEXTS, "both"], default="both")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 50, 500])
     parser.add_argument("--turns", type=int, help="per measurement; by default enough for its concurrency")
     arguments = parser.parse_args()
     if arguments.brokers:
-        target = Target(arguments.brokers, arguments.topic_prefix, arguments.worker_pid)
+        target = Target(arguments.brokers, arguments.topic_prefix, arguments.worker_pid, arguments.agent)
     elif arguments.data_dir:
         endpoints = read_endpoints(arguments.data_dir)
-        target = Target(endpoints.kafka, arguments.topic_prefix, endpoints.worker_pids)
+        target = Target(endpoints.kafka, arguments.topic_prefix, endpoints.worker_pids, arguments.agent)
     else:
         parser.error("expected --data-dir of a running `headrace dev`, or --brokers")
     for kind in TEXTS if arguments.kind == "both" else (arguments.kind,):
