@@ -22,33 +22,61 @@ PATIENT = RetryPolicy(max_attempts=3, stall_s=30)
 Frame = tuple[int, int, str | None]
 
 
+def one_message(text: str, tools: tuple[dict[str, Any], ...] = ()) -> Prompt:
+    """The prompt of a first turn."""
+    return Prompt(
+        model="claude-sonnet-5-5",
+        max_tokens=1_000,
+        system=[{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
+        tools=list(tools),
+        messages=[{"role": "user", "content": [{"type": "text", "text": text}]}],
+    )
+
+
+class Frames(list[Frame]):
+    """A `DeltaSink` that remembers: attempt, seq and text of each frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_first_shown = asyncio.Event()
+
+    def show(self, attempt: int, seq: int, text: str | None) -> None:
+        self.append((attempt, seq, text))
+        self.is_first_shown.set()
+
+    def shown(self) -> str:
+        """What a reader who obeys the reset frames sees at the end."""
+        text = ""
+        for _, _, frame in self:
+            text = "" if frame is None else text + frame
+        return text
+
+    def check(self, attempts: int) -> None:
+        """Frames of each attempt count from 0; each attempt but the first begins with the reset frame."""
+        for attempt in range(1, attempts + 1):
+            frames = [(seq, text) for number, seq, text in self if number == attempt]
+            assert [seq for seq, _ in frames] == list(range(len(frames)))
+            assert [text is None for _, text in frames] == [attempt > 1 and seq == 0 for seq, _ in frames]
+        assert [frame[0] for frame in self] == sorted(frame[0] for frame in self)
+        assert not self or self[-1][0] == attempts
+
+
 class Caller:
     """One client, the frames that it sent, and the waits between its attempts, which take no time."""
 
     def __init__(self, url: str, policy: RetryPolicy = POLICY) -> None:
-        self.frames: list[Frame] = []
+        self.frames = Frames()
         self.waits_s: list[float] = []
-        self.is_first_shown = asyncio.Event()
         self.client = AnthropicClient(
             API_KEY, url, load_prices(), policy, random=lambda: 0.0, sleep=self._remember_wait
         )
-
-    def _show(self, attempt: int, seq: int, text: str | None) -> None:
-        self.frames.append((attempt, seq, text))
-        self.is_first_shown.set()
 
     async def _remember_wait(self, seconds: float) -> None:
         self.waits_s.append(seconds)
 
     async def say(self, text: str, *, timeout_s: float = 10.0, tools: tuple[dict[str, Any], ...] = ()) -> ModelOutcome:
-        prompt = Prompt(
-            model="claude-sonnet-5-5",
-            max_tokens=1_000,
-            system=[{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
-            tools=list(tools),
-            messages=[{"role": "user", "content": [{"type": "text", "text": text}]}],
-        )
-        return await self.client.complete(prompt, call_id="s1/1/1", timeout_s=timeout_s, on_delta=self._show)
+        prompt = one_message(text, tools)
+        return await self.client.complete(prompt, call_id="s1/1/1", timeout_s=timeout_s, on_delta=self.frames.show)
 
     async def complete(self, text: str, **options: Any) -> ModelCompletion:
         outcome = await self.say(text, **options)
@@ -59,21 +87,6 @@ class Caller:
         outcome = await self.say(text, **options)
         assert isinstance(outcome, ModelFault), outcome
         return outcome
-
-    def shown(self) -> str:
-        """What a reader who obeys the reset frames sees at the end."""
-        text = ""
-        for _, _, frame in self.frames:
-            text = "" if frame is None else text + frame
-        return text
-
-    def check_frames(self, attempts: int) -> None:
-        """Frames of each attempt count from 0; each attempt but the first begins with the reset frame."""
-        for attempt in range(1, attempts + 1):
-            frames = [(seq, text) for number, seq, text in self.frames if number == attempt]
-            assert [seq for seq, _ in frames] == list(range(len(frames)))
-            assert [text is None for _, text in frames] == [attempt > 1 and seq == 0 for seq, _ in frames]
-        assert [frame[0] for frame in self.frames] == sorted(frame[0] for frame in self.frames)
 
 
 @asynccontextmanager

@@ -187,7 +187,7 @@ async def test_a_partition_that_is_named_is_used(place: Place) -> None:
         for value in (b"head", None, b""):
             await (await place.outbox.append(place.changelog, key=b"k", value=value, headers=[], partition=partition))
     stored = sorted(await place.stored(place.changelog, 3 * place.partitions), key=lambda record: record[:2])
-    expected = [
+    expected: list[Stored] = [
         (partition, offset, b"k", value, [])
         for partition in range(place.partitions)
         for offset, value in enumerate((b"head", None, b""))

@@ -34,8 +34,8 @@ async def test_an_answer_with_its_usage_cost_and_deltas() -> None:
         assert done.request_id is not None
         assert done.request_id.startswith("req_")
         assert done.first_delta_ms is not None
-        assert one.shown() == text_of(done.content)
-        one.check_frames(1)
+        assert one.frames.shown() == text_of(done.content)
+        one.frames.check(1)
 
 
 async def test_tool_calls() -> None:
@@ -54,11 +54,11 @@ async def test_a_paced_answer_comes_in_pieces() -> None:
     """Deltas leave while the model writes, far apart enough, and each once."""
     async with caller(ModelOptions(latency_s=0.5)) as one:
         done = await one.complete("Tell me about the mill wheel.")
-        assert one.shown() == text_of(done.content)
+        assert one.frames.shown() == text_of(done.content)
         assert 3 <= len(one.frames) <= 12
         assert done.first_delta_ms is not None
         assert done.first_delta_ms < 450
-        one.check_frames(1)
+        one.frames.check(1)
 
 
 @pytest.mark.parametrize("fault", ["408", "409", "429", "500", "502", "503", "529", "reset"])
@@ -80,8 +80,8 @@ async def test_a_stream_that_breaks_is_retried(fault: str) -> None:
         # A fault in the same piece as the text voids the text before anyone saw it.
         if fault in ("drop", "truncate", "stall"):
             assert one.frames[0][0] == 1
-        assert one.shown() == text_of(done.content)
-        one.check_frames(2)
+        assert one.frames.shown() == text_of(done.content)
+        one.frames.check(2)
         once = await one.complete("Tell me about the mill wheel.")
         assert done.usage.total_tokens > once.usage.total_tokens
 
@@ -106,7 +106,7 @@ async def test_a_fault_that_lasts_uses_up_the_attempts(fault: str, code: Failure
         failed = await one.fail(f"[[fault:{fault}]] Tell me about the mill wheel.")
         assert (failed.failure.code, failed.failure.retryable, failed.attempts) == (code, True, 3)
         assert "3 attempts" in failed.failure.message
-        one.check_frames(3)
+        one.frames.check(3)
         is_streamed = code is FailureCode.STREAM_BROKEN or fault == "sse-error"
         assert (failed.usage.input_tokens + failed.usage.cache_read_tokens > 0) == is_streamed
         assert (failed.cost_micros > 0) == is_streamed
@@ -165,7 +165,7 @@ async def test_the_call_id_is_sent_and_a_cancelled_call_is_abandoned() -> None:
     ):
         one = Caller(url, PATIENT)
         task = asyncio.create_task(one.say("Tell me about the mill wheel."))
-        await one.is_first_shown.wait()
+        await one.frames.is_first_shown.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -15,7 +15,7 @@ from agents.models.port import DeltaSink, ModelCompletion, ModelFault, ModelOutc
 from agents.prompt import Prompt
 from agents.spec import AgentSpec
 from agents.tools.port import ToolFault, ToolOutcome, ToolReturn
-from schemas.content import AssistantBlock, TextBlock, ToolUseBlock
+from schemas.content import AssistantBlock, TextBlock, ToolUseBlock, text_of
 from schemas.failure import Failure, FailureCode
 from schemas.usage import Usage
 
@@ -35,6 +35,7 @@ CATALOG = Catalog(
     "assistant",
 )
 SESSIONS = ("a", "b", "c", "d", "e", "f", "g", "h")
+FIRST_WORDS = "answer "
 BAD_RECORDS = (b"", b"{", b"[1]", b'{"text": "no session"}', b'{"session_id": "a"}', b"[" * 100_000)
 
 
@@ -80,9 +81,11 @@ class Calls:
 
     def _model_outcome(self, rng: Random) -> ModelOutcome:
         if rng.random() < 0.1:
-            failure = Failure(code=rng.choice([FailureCode.OVERLOADED, FailureCode.BAD_REQUEST]), message="why")
-            return ModelFault(failure=failure, model="m", attempts=3, usage=Usage(), cost_micros=0)
-        content: list[AssistantBlock] = [TextBlock(text=f"answer {rng.random()}")]
+            can_pass = rng.random() < 0.5
+            code = FailureCode.OVERLOADED if can_pass else FailureCode.BAD_REQUEST
+            failure = Failure(code=code, message="why", retryable=can_pass)
+            return ModelFault(failure=failure, model="m", attempts=3 if can_pass else 1, usage=Usage(), cost_micros=0)
+        content: list[AssistantBlock] = [TextBlock(text=f"{FIRST_WORDS}{rng.random()}")]
         stop_reason = rng.choice(["end_turn", "end_turn", "max_tokens", "pause_turn", "refusal"])
         if rng.random() < 0.55:
             stop_reason = "tool_use"
@@ -116,8 +119,13 @@ class Model:
             # An exception here would become the failure of a turn, as any bug in a model's client.
             self.calls.bad_prompts.append(f"{call_id}: {error}")
         self.began(call_id.split("/", maxsplit=1)[0], call_id)
-        on_delta(1, 0, "text")
-        return await self.calls.complete(call_id)
+        on_delta(1, 0, FIRST_WORDS)
+        outcome = await self.calls.complete(call_id)
+        for attempt in range(2, outcome.attempts + 1):
+            on_delta(attempt, 0, None)
+        if isinstance(outcome, ModelCompletion):
+            on_delta(1, 1, text_of(outcome.content).removeprefix(FIRST_WORDS))
+        return outcome
 
     async def close(self) -> None:
         """Nothing is open."""
