@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from aiokafka.structs import ConsumerRecord
 from client_fixture import NOW, Stand, completed, own_topics, stand_in, started
-from kafka_fixture import Broker, embedded_kafka, free_port
+from kafka_fixture import Broker, free_port
 
 from headrace.connect import assign_at_beginning, consumer, partitions_of
 from runtime.kafka import topic_name
@@ -27,8 +27,6 @@ from schemas.commands import CancelTurn, UserMessage
 from schemas.dead_letter import Cause, DeadLetter
 from schemas.events import TextDelta, TurnCancelled
 from schemas.topics import DEAD_LETTERS, USER_MESSAGES
-
-__all__ = ["embedded_kafka"]
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 from client_fixture import Stand, completed, own_topics, stand_in, started
-from kafka_fixture import Broker, embedded_kafka, free_port
+from kafka_fixture import Broker, free_port
 
 from headrace.client import Headrace
 from headrace.errors import (
@@ -25,8 +25,6 @@ from schemas.commands import ApprovalDecision, CancelTurn, EndSession, UserMessa
 from schemas.content import TextBlock
 from schemas.events import AgentDelta, AgentEvent, DeltaReset, TextDelta, TurnCompleted
 from schemas.topics import AGENT_EVENTS
-
-__all__ = ["embedded_kafka"]
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

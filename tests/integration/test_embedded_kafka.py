@@ -10,12 +10,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
-from kafka_fixture import Broker, embedded_kafka, free_port
+from kafka_fixture import Broker, free_port
 
 from headrace.stack.errors import DataDirInUseError, KafkaStartError
 from headrace.stack.kafka import Credentials, EmbeddedKafka
-
-__all__ = ["embedded_kafka"]
 
 USER = Credentials("alice", 'correct "horse" \\ battery')
 

@@ -5,14 +5,12 @@ import uuid
 
 import pytest
 from aiokafka.admin import NewTopic
-from kafka_fixture import Broker, embedded_kafka, free_port
+from kafka_fixture import Broker, free_port
 
 from headrace.connect import admin
 from headrace.errors import StartBrokersError
 from headrace.topics import TopicsNotCreatedError, apply_topics, check_topics, expected_topics
 from runtime.settings import Settings
-
-__all__ = ["embedded_kafka"]
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
