@@ -1,0 +1,356 @@
+"""The session log: acknowledgements and fetches race, and each record is decided once, in the order of its offsets."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shell_fixture import NOW, Bench, settle
+
+import streams.session_log
+from schemas.codec import encode
+from schemas.log import SessionExpired
+from streams.acknowledge import Acknowledger, Ticket
+from streams.ports import Delivery
+from streams.session_log import SessionLog
+
+OURS, THEIRS, NOTHING = "ours", "theirs", "nothing"
+"""Who wrote a record of the log; a transaction's end and what was deleted are offsets without a record."""
+
+
+@dataclass(eq=False)
+class Decider:
+    """Stands for `decide`: takes in some rounds of the loop, and is done when the test says so."""
+
+    rounds: int = 0
+    is_full: bool = False
+    taken: list[int] = field(default_factory=list)
+    tickets: deque[Ticket] = field(default_factory=deque)
+    acknowledger: Acknowledger = field(default_factory=Acknowledger)
+    life: int = 0
+    """Counts restarts: a record that is being taken then may overlap with the first one after it."""
+    busy_in: int | None = None
+    error: Exception | None = None
+
+    async def take(self, delivery: Delivery) -> None:
+        if self.error is not None:
+            raise self.error
+        life = self.life
+        assert self.busy_in != life, "two at once"
+        self.busy_in = life
+        self.taken.append(delivery.offset)
+        self.tickets.append(self.acknowledger.take(delivery))
+        for _ in range(self.rounds):
+            await asyncio.sleep(0)
+        if self.life == life:
+            self.busy_in = None
+
+    def finish(self) -> None:
+        """The record of the oldest open event is durable."""
+        if self.tickets:
+            self.tickets.popleft().done()
+
+    def restart(self) -> None:
+        self.life += 1
+        self.acknowledger.reset()
+        self.tickets.clear()
+        self.taken.clear()
+
+
+class Rig:
+    """A session log between a decider and a broker, whose log is a list of who wrote each offset."""
+
+    def __init__(self, rounds: int = 0) -> None:
+        self.bench = Bench()
+        self.decider = Decider(rounds)
+        self.session_log = SessionLog(self.bench.shell, self.decider)
+        self.session_log.restart({0: -1})
+        self.log: list[str] = []
+        self.unacknowledged: deque[int] = deque()
+        self.fetched = 0
+        self.committed = 0
+        self.start = 0
+        self.fetching: asyncio.Task[bool] | None = None
+
+    async def append(self) -> int:
+        """We write a record; its offset."""
+        event = SessionExpired(session_id=f"s{len(self.log)}", idle_since=NOW, at=NOW)
+        await self.session_log.append(event, [], 0)
+        self.unacknowledged.append(len(self.log))
+        self.log.append(OURS)
+        return len(self.log) - 1
+
+    def acknowledge(self, offset: int | None = None) -> None:
+        """The broker says that it has our record: the oldest one, or another."""
+        if offset is None:
+            offset = self.unacknowledged.popleft()
+        else:
+            self.unacknowledged.remove(offset)
+        self.bench.outbox.appended[self.log[:offset].count(OURS)].durable.set_result(offset)
+
+    async def fetch(self) -> bool:
+        """The next record comes from the broker; whether there was one."""
+        while self.fetched < len(self.log) and self.log[self.fetched] == NOTHING:
+            self.fetched += 1
+        if self.fetched == len(self.log):
+            return False
+        await self.session_log.take(self._delivery(self.fetched))
+        return True
+
+    def _delivery(self, offset: int) -> Delivery:
+        self.fetched += 1
+        life = self.decider.life
+
+        def ack() -> None:
+            if life == self.decider.life:
+                self.bench.acknowledged.append(offset)
+
+        value = encode(SessionExpired(session_id=f"s{offset}", idle_since=NOW, at=NOW))
+        return Delivery("session-log", 0, offset, f"s{offset}".encode(), value, (), NOW, ack)
+
+    def commit(self) -> None:
+        """The group remembers what is acknowledged."""
+        if self.bench.acknowledged:
+            self.committed = self.bench.acknowledged[-1] + 1
+
+    def restart(self) -> None:
+        """A rebalance: everything that is not committed comes again."""
+        self.decider.restart()
+        self.bench.acknowledged.clear()
+        self.session_log.restart({0: self.committed - 1})
+        self.fetched = self.start = self.committed
+
+    def records(self) -> list[int]:
+        """The offsets to take since the last restart."""
+        return [offset for offset, writer in enumerate(self.log) if writer != NOTHING and offset >= self.start]
+
+    def check(self) -> None:
+        """Since the last restart: each record once and in order, from the first that was not committed on."""
+        records = self.records()
+        taken, acknowledged = self.decider.taken, self.bench.acknowledged
+        assert taken == records[: len(taken)]
+        assert acknowledged == records[: len(acknowledged)]
+        assert len(acknowledged) <= len(taken)
+        assert all(offset < self.fetched for offset in acknowledged), "acknowledged before it was fetched"
+        assert not self.bench.failures
+
+    async def rest(self) -> None:
+        """Everything arrives."""
+        while self.unacknowledged:
+            self.acknowledge()
+        while await self.fetch():
+            pass
+        for _ in range((self.decider.rounds + 2) * (len(self.log) + 2)):
+            await asyncio.sleep(0)
+        while self.decider.tickets:
+            self.decider.finish()
+        self.check()
+        assert self.decider.taken == self.bench.acknowledged == self.records()
+
+
+async def test_what_is_acknowledged_is_decided_before_it_is_fetched() -> None:
+    """Its offset can be committed only when the consumer has come to it."""
+    rig = Rig()
+    await rig.append()
+    await settle()
+    assert rig.decider.taken == []
+    rig.acknowledge()
+    await settle()
+    assert rig.decider.taken == [0]
+    rig.decider.finish()
+    assert rig.bench.acknowledged == []
+    await rig.fetch()
+    assert (rig.decider.taken, rig.bench.acknowledged) == ([0], [0])
+
+
+async def test_a_fetch_may_overtake_the_work_on_an_early_record() -> None:
+    """Then the end of the work acknowledges it."""
+    rig = Rig()
+    await rig.append()
+    rig.acknowledge()
+    await settle()
+    await rig.fetch()
+    assert rig.bench.acknowledged == []
+    rig.decider.finish()
+    assert rig.bench.acknowledged == [0]
+
+
+async def test_what_is_fetched_first_is_not_taken_again() -> None:
+    """The acknowledgement that comes after it changes nothing."""
+    rig = Rig()
+    await rig.append()
+    await rig.fetch()
+    rig.acknowledge()
+    await settle()
+    assert rig.decider.taken == [0]
+    await rig.rest()
+
+
+async def test_acknowledgements_out_of_order_wait_for_each_other() -> None:
+    """The later ones are taken together with the one that was missing, whether acknowledged or fetched."""
+    for is_fetched in (False, True):
+        rig = Rig()
+        for _ in range(3):
+            await rig.append()
+        rig.acknowledge(2)
+        rig.acknowledge(1)
+        await settle()
+        assert rig.decider.taken == []
+        if is_fetched:
+            await rig.fetch()
+        else:
+            rig.acknowledge(0)
+        await settle()
+        assert rig.decider.taken == [0, 1, 2]
+        await rig.rest()
+
+
+async def test_a_record_of_another_worker_is_waited_for() -> None:
+    """Ours that follows it is durable, but not its turn."""
+    rig = Rig()
+    rig.log.append(THEIRS)
+    await rig.append()
+    rig.acknowledge()
+    await settle()
+    assert rig.decider.taken == []
+    await rig.fetch()
+    assert rig.decider.taken == [0, 1]
+    await rig.rest()
+
+
+async def test_a_gap_is_passed_with_the_fetch() -> None:
+    """Only the broker knows that nothing is there; what was acknowledged behind it is taken when it is fetched."""
+    rig = Rig()
+    rig.log += [THEIRS, NOTHING, NOTHING]
+    for _ in range(2):
+        await rig.append()
+    rig.acknowledge()
+    rig.acknowledge()
+    await rig.fetch()
+    await settle()
+    assert rig.decider.taken == [0]
+    await rig.fetch()
+    assert rig.decider.taken == [0, 3, 4]
+    await rig.rest()
+
+
+async def test_an_acknowledgement_of_before_a_restart_counts_after_it() -> None:
+    """The record is in the log, and the log is what counts: it is taken in its place, once."""
+    rig = Rig()
+    for _ in range(3):
+        await rig.append()
+    await rig.fetch()
+    rig.decider.finish()
+    rig.commit()
+    rig.restart()
+    assert rig.committed == 1
+    rig.acknowledge(1)
+    rig.acknowledge(0)
+    await settle()
+    assert rig.decider.taken == [1]
+    await rig.rest()
+
+
+async def test_a_partition_that_another_worker_has_is_left_alone() -> None:
+    """Its outcomes are still written here; they are decided there."""
+    rig = Rig()
+    rig.session_log.restart({1: 4})
+    await rig.append()
+    rig.acknowledge()
+    await settle()
+    assert rig.decider.taken == []
+
+
+async def test_a_record_that_is_lost_is_not_decided() -> None:
+    """Whoever ordered it hears of it."""
+    rig = Rig()
+    durable = await rig.session_log.append(SessionExpired(session_id="s", idle_since=NOW, at=NOW), [], 0)
+    (appended,) = rig.bench.outbox.appended
+    appended.durable.set_exception(OSError("the broker is gone"))
+    with pytest.raises(OSError, match="gone"):
+        await durable
+    await settle()
+    assert rig.decider.taken == []
+
+
+async def test_no_more_are_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those beyond it come with the fetch, in their place."""
+    monkeypatch.setattr(streams.session_log, "MAX_STASHED", 2)
+    rig = Rig()
+    rig.log.append(THEIRS)
+    for _ in range(5):
+        await rig.append()
+    for _ in range(5):
+        rig.acknowledge()
+    await settle()
+    await rig.fetch()
+    assert rig.decider.taken == [0, 1, 2]
+    await rig.rest()
+
+
+async def test_an_error_of_what_was_taken_early_stops_the_worker() -> None:
+    """Nobody waits for that work, so it must be told."""
+    rig = Rig()
+    rig.decider.error = ZeroDivisionError("a bug")
+    await rig.append()
+    rig.acknowledge()
+    await settle()
+    assert rig.bench.failures == [rig.decider.error]
+
+
+async def test_it_is_full_when_decide_is() -> None:
+    """The consumer asks the log."""
+    rig = Rig()
+    for is_full in (True, False):
+        rig.decider.is_full = is_full
+        assert rig.session_log.is_full == is_full
+
+
+ACTIONS = (
+    *("append", "append", "theirs", "gap", "acknowledge", "acknowledge", "acknowledge out of order"),
+    *("fetch", "fetch", "fetch", "finish", "finish", "commit", "restart", "a round of the loop"),
+)
+
+
+async def do(rig: Rig, action: str) -> None:
+    match action:
+        case "append":
+            await rig.append()
+        case "theirs":
+            rig.log.append(THEIRS)
+        case "gap":
+            rig.log.append(NOTHING)
+        case "acknowledge" if rig.unacknowledged:
+            rig.acknowledge()
+        case "acknowledge out of order" if rig.unacknowledged:
+            rig.acknowledge(rig.unacknowledged[-1])
+        case "fetch" if rig.fetching is None or rig.fetching.done():
+            # The consumer gives out one record after the other.
+            rig.fetching = asyncio.create_task(rig.fetch())
+        case "finish":
+            rig.decider.finish()
+        case "commit":
+            rig.commit()
+        case "restart":
+            rig.restart()
+        case _:
+            await asyncio.sleep(0)
+
+
+@settings(max_examples=300, deadline=None)
+@given(actions=st.lists(st.sampled_from(ACTIONS), max_size=80), rounds=st.integers(0, 3))
+def test_each_record_is_decided_once_and_in_order_however_they_come(actions: list[str], rounds: int) -> None:
+    """Any interleaving of appends, acknowledgements, fetches, ends of work, commits and restarts."""
+
+    async def run() -> None:
+        rig = Rig(rounds)
+        for action in actions:
+            await do(rig, action)
+            rig.check()
+        if rig.fetching is not None:
+            await rig.fetching
+        await rig.rest()
+
+    asyncio.run(run())
