@@ -290,6 +290,40 @@ async def test_no_more_are_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) 
     await rig.rest()
 
 
+async def test_what_was_fetched_needs_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that waited behind a gap leaves its place to the next one when it is fetched."""
+    monkeypatch.setattr(streams.session_log, "MAX_STASHED", 1)
+    rig = Rig()
+    for before in ([THEIRS, NOTHING], [THEIRS]):
+        rig.log += before
+        await rig.append()
+        rig.acknowledge()
+        await settle()
+        for _ in before:
+            await rig.fetch()
+    assert rig.decider.taken == [0, 2, 3, 4]
+    await rig.rest()
+
+
+async def test_a_restart_forgets_what_waits() -> None:
+    """A record is being taken when it happens: what would have followed it comes again, and only then is taken."""
+    rig = Rig(rounds=3)
+    rig.log.append(THEIRS)
+    for _ in range(2):
+        await rig.append()
+    for offset in (2, 1):
+        rig.acknowledge(offset)
+    await settle()
+    fetching = asyncio.create_task(rig.fetch())
+    await asyncio.sleep(0)
+    assert rig.decider.taken == [0]
+    rig.restart()
+    await fetching
+    await settle()
+    assert rig.decider.taken == []
+    await rig.rest()
+
+
 async def test_an_error_of_what_was_taken_early_stops_the_worker() -> None:
     """Nobody waits for that work, so it must be told."""
     rig = Rig()
