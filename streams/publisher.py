@@ -68,7 +68,12 @@ class Publisher:
     ) -> asyncio.Future[int]:
         if self._error is not None:
             raise self._error
-        sent = await self._producer.send(topic, value=value, key=key, partition=partition, headers=headers)
+        try:
+            sent = await self._producer.send(topic, value=value, key=key, partition=partition, headers=headers)
+        except aiokafka.errors.KafkaError as error:
+            # It is not even on its way: too large, or no room for it in REQUEST_TIMEOUT_MS.
+            self._error = self._error or NotWrittenError(error)
+            raise self._error from error
         offset: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         sent.add_done_callback(lambda done: self._resolve(offset, done))
         return offset

@@ -110,17 +110,16 @@ class SessionLog:
 
     async def _drain(self, line: Line) -> None:
         line.is_busy = True
-        try:
-            while line.inbox:
-                delivery, is_fetched = line.inbox.popleft()
-                if is_fetched:
-                    await self._take_fetched(line, delivery)
-                else:
-                    await self._take_offered(line, delivery)
-                while (stashed := line.stash.pop(line.next, None)) is not None:
-                    await self._take_early(line, stashed)
-        finally:
-            line.is_busy = False
+        while line.inbox:
+            delivery, is_fetched = line.inbox.popleft()
+            if is_fetched:
+                await self._take_fetched(line, delivery)
+            else:
+                await self._take_offered(line, delivery)
+            while (stashed := line.stash.pop(line.next, None)) is not None:
+                await self._take_early(line, stashed)
+        # Not where something failed: what follows must not be decided, and the worker stops.
+        line.is_busy = False
 
     async def _take_fetched(self, line: Line, delivery: Delivery) -> None:
         early = line.early.pop(delivery.offset, None)

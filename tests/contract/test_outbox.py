@@ -20,7 +20,7 @@ from runtime.settings import Settings
 from schemas.codec import Headers
 from schemas.topics import AGENT_DELTAS, MAX_INTERNAL_BYTES, SESSION_LOG
 from streams.ports import Outbox
-from streams.publisher import Publisher
+from streams.publisher import MAX_REQUEST_BYTES, NotWrittenError, Publisher
 
 WAIT_S = 30.0
 Stored = tuple[int, int, bytes | None, bytes | None, Headers]
@@ -224,6 +224,16 @@ async def test_nothing_follows_a_record_that_may_be_lost(place: Place) -> None:
             await place.outbox.append(where, key=b"k", value=b"after", headers=[])
     assert [value for *_, value, _ in await place.stored(topic, 1)] == [b"before"]
     assert await place.stored(place.changelog, 0) == []
+
+
+async def test_nothing_follows_a_record_that_is_not_taken(embedded_kafka: Broker) -> None:
+    """One that the producer refuses leaves the same hole as one that the broker refuses."""
+    async with on_kafka(embedded_kafka.bootstrap) as place:
+        topic = place.prefix + SESSION_LOG.name
+        for value in (bytes(MAX_REQUEST_BYTES + 1), b"after"):
+            with pytest.raises(NotWrittenError, match="MessageSizeTooLargeError"):
+                await place.outbox.append(topic, key=b"k", value=value, headers=[])
+        assert await place.stored(topic, 0) == []
 
 
 async def test_posts_arrive_in_order_without_being_waited_for(place: Place) -> None:

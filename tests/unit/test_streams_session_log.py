@@ -334,6 +334,21 @@ async def test_an_error_of_what_was_taken_early_stops_the_worker() -> None:
     assert rig.bench.failures == [rig.decider.error]
 
 
+async def test_nothing_is_decided_after_what_failed() -> None:
+    """A later event would move the session's offset past the one that failed, which a restart would then skip."""
+    rig = Rig()
+    rig.decider.error = ZeroDivisionError("a bug")
+    await rig.append()
+    await rig.append()
+    rig.acknowledge()
+    await settle()
+    rig.decider.error = None
+    rig.acknowledge()
+    await settle()
+    await rig.fetch()
+    assert rig.decider.taken == []
+
+
 async def test_it_is_full_when_decide_is() -> None:
     """The consumer asks the log."""
     rig = Rig()
