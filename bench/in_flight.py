@@ -17,6 +17,7 @@ import uvloop
 from turns import Target, Turns
 
 from headrace.stack.endpoints import read_endpoints
+from runtime.settings.values import user_data_dir
 
 SAMPLE_S = 0.25
 
@@ -58,7 +59,9 @@ async def measure(target: Target, model: str, count: int) -> str:
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, required=True, help="of the `headrace dev` to drive")
+    parser.add_argument(
+        "--data-dir", type=Path, default=user_data_dir(), help="of the `headrace dev` to drive (default: its own)"
+    )
     parser.add_argument("--calls", type=int, nargs="+", default=[1_000, 5_000])
     arguments = parser.parse_args()
     endpoints = read_endpoints(arguments.data_dir)

@@ -21,6 +21,7 @@ import orjson
 import uvloop
 
 from headrace.stack.endpoints import read_endpoints
+from runtime.settings.values import user_data_dir
 
 TEXTS = {"plain": "Good morning!", "tool": "What is 17*23?"}
 ENDS = (b'"type":"turn_completed"', b'"type":"turn_failed"', b'"type":"turn_cancelled"')
@@ -140,7 +141,9 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, help="of the `headrace dev` to drive: takes its endpoints.json")
+    parser.add_argument(
+        "--data-dir", type=Path, default=user_data_dir(), help="of the `headrace dev` to drive (default: its own)"
+    )
     parser.add_argument("--brokers", help="instead of --data-dir: host:port")
     parser.add_argument("--worker-pid", type=int, action="append", default=[], help="with --brokers: whose CPU counts")
     parser.add_argument("--topic-prefix", default="")
@@ -151,11 +154,9 @@ async def main() -> None:
     arguments = parser.parse_args()
     if arguments.brokers:
         target = Target(arguments.brokers, arguments.topic_prefix, arguments.worker_pid, arguments.agent)
-    elif arguments.data_dir:
+    else:
         endpoints = read_endpoints(arguments.data_dir)
         target = Target(endpoints.kafka, arguments.topic_prefix, endpoints.worker_pids, arguments.agent)
-    else:
-        parser.error("expected --data-dir of a running `headrace dev`, or --brokers")
     for kind in TEXTS if arguments.kind == "both" else (arguments.kind,):
         for concurrency in arguments.concurrency:
             count = arguments.turns or max(200, 10 * concurrency)
