@@ -4,6 +4,7 @@ import asyncio
 import socket
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class ChildStartError(StackError):
     """A child of the stack did not become ready; the message ends with the last lines of its log."""
 
 
-class Child:
+class Child(ABC):
     """A process that is started again when it dies; `on_restart` is told its name and how it ended."""
 
     def __init__(
@@ -46,9 +47,9 @@ class Child:
             on_restart=self._restarting,
         )
 
+    @abstractmethod
     def is_ready(self) -> bool:
         """Whether the present process serves."""
-        raise NotImplementedError
 
     async def wait_until_ready(self) -> None:
         """Return when it serves; raises `ChildStartError`."""
