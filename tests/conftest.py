@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from kafka_fixture import embedded_kafka
 
 __all__ = ["embedded_kafka", "no_error_was_swallowed"]
@@ -14,6 +15,9 @@ LOGGERS = ("streams.decide", "streams.call_model")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A slow machine is no bug: hypothesis would fail an example that takes more than 200 ms.
+    settings.register_profile("any machine", deadline=None)
+    settings.load_profile("any machine")
     config.addinivalue_line("markers", "expects_internal_error: the test provokes a bug in the core or a client")
 
 
