@@ -11,13 +11,17 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest_asyncio
 
 from headrace.stack.ports import free_port
+from projections.database import connected
 
-__all__ = ["PostgresServer", "postgres", "postgres_server"]
+__all__ = ["TABLES", "PostgresServer", "dump", "postgres", "postgres_server"]
+
+TABLES = ("events", "turns", "model_calls", "dead_letters")
 
 _numbers = itertools.count(1)
 
@@ -115,3 +119,12 @@ async def postgres(postgres_server: PostgresServer) -> str:
     finally:
         await connection.close()
     return postgres_server.url(name)
+
+
+async def dump(url: str) -> dict[str, list[Any]]:
+    """Every row of every table that projections write, in order, as text."""
+    async with connected(url) as connection:
+        return {
+            name: [row[0] for row in await connection.fetch(f"SELECT t::text FROM {name} AS t ORDER BY 1")]
+            for name in (*TABLES, "usage")
+        }

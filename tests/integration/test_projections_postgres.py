@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
-from postgres_fixture import PostgresServer
+from postgres_fixture import PostgresServer, dump
 from projection_records import Topics, conversation, small_world
 
 from projections.catalog import PROJECTIONS
@@ -21,16 +20,6 @@ from schemas.topics import AGENT_EVENTS, SESSION_LOG
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 NOW = datetime(2026, 5, 10, tzinfo=UTC)
-TABLES = ("events", "turns", "model_calls", "dead_letters")
-
-
-async def dump(url: str) -> dict[str, list[Any]]:
-    """Every row of every table, in order."""
-    async with connected(url) as connection:
-        return {
-            name: [tuple(row) for row in await connection.fetch(f"SELECT t::text FROM {name} AS t ORDER BY 1")]
-            for name in (*TABLES, "usage")
-        }
 
 
 async def write(
