@@ -39,12 +39,17 @@ async def connect(url: str, *, schemas: str | None = None, timeout_s: float | No
 
     Raises:
         StoreUnavailableError: the database does not answer, or does not let us in.
+        SetStoreError: the URL is not one.
     """
     settings = {"application_name": "headrace"} | ({} if schemas is None else {"search_path": schemas})
     with store_errors():
-        return await asyncpg.connect(
-            url, timeout=CONNECT_TIMEOUT_S, command_timeout=timeout_s, server_settings=settings
-        )
+        try:
+            return await asyncpg.connect(
+                url, timeout=CONNECT_TIMEOUT_S, command_timeout=timeout_s, server_settings=settings
+            )
+        except ValueError:
+            # The message could show the password.
+            raise SetStoreError("`postgres`: expected postgresql://user:password@host:port/database") from None
 
 
 @asynccontextmanager

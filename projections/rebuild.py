@@ -62,8 +62,9 @@ class Rebuilt(Struct, frozen=True, kw_only=True):
 
 
 class Span(Struct, frozen=True):
-    """What a partition holds, and how far the live projection is in it: offsets, the last two exclusive."""
+    """What a partition of `topic` holds, and how far the live projection is in it: offsets, the last two exclusive."""
 
+    topic: str
     begin: int
     end: int
     live: int
@@ -93,7 +94,7 @@ async def rebuild(settings: Settings, projection: Projection, tell: Callable[[Pr
         finally:
             tables.close()
         with store_errors():
-            differences = await _compare(connection, projection, live, spans)
+            differences = await _compare(connection, projection, live)
             await _swap(connection, projection, live)
     return Rebuilt(
         records=writer.records, skipped=writer.skipped, seconds=monotonic() - started, tables=tuple(differences)
@@ -125,18 +126,20 @@ async def _topics(
 
 async def _spans(settings: Settings, projection: Projection, consumer: AIOKafkaConsumer) -> dict[TopicPartition, Span]:
     metadata = await consumer._client.fetch_all_metadata()  # noqa: SLF001  # The consumer's own shows only what it reads.
-    partitions = [
-        TopicPartition(name, number)
-        for name in (topic_name(settings, topic) for topic in projection.topics)
+    names = {
+        TopicPartition(name, number): topic.name
+        for topic in projection.topics
+        for name in [topic_name(settings, topic)]
         for number in sorted(metadata.partitions_for_topic(name) or ())
-    ]
+    }
+    partitions = list(names)
     consumer.assign(partitions)
     begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
     # Asked for after the ends: what the live projection has is then at least what it had when they were known.
     committed = {one: await consumer.committed(one) for one in partitions}
     for one in partitions:
         consumer.seek(one, begins[one])
-    return {one: Span(begins[one], ends[one], min(committed[one] or 0, ends[one])) for one in partitions}
+    return {one: Span(name, begins[one], ends[one], min(committed[one] or 0, ends[one])) for one, name in names.items()}
 
 
 async def _read(
@@ -177,21 +180,14 @@ async def _make_shadow(connection: Any, projection: Projection, live: str) -> No
 
 async def _take_over(connection: Any, projection: Projection, live: str, spans: dict[TopicPartition, Span]) -> None:
     """Note what the topics have, and copy the live rows of records that are older than that."""
-    names = {topic.name for topic in projection.topics}
-    places = [
-        (next(name for name in names if one.topic.endswith(name)), one.partition, span.begin, span.end, span.live)
-        for one, span in spans.items()
-    ]
+    places = [(span.topic, one.partition, span.begin, span.end, span.live) for one, span in spans.items()]
     async with connection.transaction():
         await connection.executemany(sql("insert_span").format(shadow=SHADOW), places)
         for table in projection.tables:
             await connection.execute(sql("copy_older").format(shadow=SHADOW, live=live, table=table.name))
 
 
-async def _compare(
-    connection: Any, projection: Projection, live: str, spans: dict[TopicPartition, Span]
-) -> list[TableDifference]:
-    del spans
+async def _compare(connection: Any, projection: Projection, live: str) -> list[TableDifference]:
     found = []
     for table in projection.tables:
         row = await connection.fetchrow(sql("compare").format(shadow=SHADOW, live=live, table=table.name))

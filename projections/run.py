@@ -1,6 +1,7 @@
 """The process `headrace project`: one loop for each projection, until it is told to stop."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Collection
 
@@ -37,17 +38,23 @@ async def run_projections(settings: Settings, names: Collection[str] = ()) -> No
 
 
 async def project(settings: Settings, stopping: asyncio.Event, names: Collection[str] = ()) -> None:
-    """The same until `stopping` is set."""
+    """The same until `stopping` is set; `project.ready` in the data directory has the process id meanwhile."""
     chosen = [projection for name, projection in PROJECTIONS.items() if not names or name in names]
     url = postgres_url(settings)
     try:
         await _migrated(url, stopping)
     except Stopped:
         return
+    ready = settings.data_dir / "project.ready"
+    ready.parent.mkdir(parents=True, exist_ok=True)
+    ready.write_text(str(os.getpid()))
     log.info("projecting", projections=[projection.name for projection in chosen], brokers=settings.brokers)
-    async with asyncio.TaskGroup() as group:
-        for projection in chosen:
-            group.create_task(_run(settings, projection, url, stopping))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for projection in chosen:
+                group.create_task(_run(settings, projection, url, stopping))
+    finally:
+        ready.unlink(missing_ok=True)
     log.info("projecting_ended")
 
 

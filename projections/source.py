@@ -21,6 +21,7 @@ IDLE_S = 0.5
 FETCH_MAX_WAIT_MS = 200
 """aiokafka has one fetch per broker in flight: what arrives on one partition can wait so long for the idle ones."""
 LAG_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 10.0
 
 log = structlog.get_logger()
 
@@ -91,7 +92,11 @@ class KafkaSource:
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
             self._taken.clear()
-            await consumer.stop()
+            try:
+                await asyncio.wait_for(consumer.stop(), STOP_TIMEOUT_S)
+            except (TimeoutError, KafkaError) as error:
+                # Without a goodbye, the others take over after the session's timeout.
+                log.warning("left_without_goodbye", projection=self._projection.name, error=repr(error))
 
     async def _started(self) -> AIOKafkaConsumer:
         wait_s = FIRST_WAIT_S

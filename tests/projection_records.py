@@ -51,7 +51,7 @@ def conversation(session_id: str, tenant: str | None = None, start: datetime | N
     history.tool_returns(call_id)
     history.model_says("3", tokens=5)
     history.say("m2", "and now?", tenant=tenant)
-    history.model_fails(FailureCode.MODEL_ERROR) if False else history.model_fails(next(iter(FailureCode)))
+    history.model_fails(FailureCode.OVERLOADED)
     return history
 
 

@@ -50,7 +50,10 @@ async def test_migrations_run_once(postgres: str) -> None:
 
 async def test_a_migration_that_fails_leaves_nothing(postgres: str) -> None:
     """Those before it stay applied; it is applied as a whole or not at all."""
-    broken = [Migration(1, "0001_a", "CREATE TABLE a (x int)"), Migration(2, "0002_b", "CREATE TABLE b (x int); SELECT 1/0")]
+    broken = [
+        Migration(1, "0001_a", "CREATE TABLE a (x int)"),
+        Migration(2, "0002_b", "CREATE TABLE b (x int); SELECT 1/0"),
+    ]
     with pytest.raises(Exception, match="division by zero"):
         await migrate(postgres, broken)
     mended = [broken[0], Migration(2, "0002_b", "CREATE TABLE b (x int)")]
@@ -143,7 +146,9 @@ async def test_old_months_are_dropped(postgres: str) -> None:
     assert await write(postgres, topics.records, keep_days=60) == 0
     assert len((await dump(postgres))["events"]) == len(topics.records) - first
     async with connected(postgres) as connection:
-        parts = await connection.fetch("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent='events'::regclass")
+        parts = await connection.fetch(
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent='events'::regclass"
+        )
     assert sorted(part[0] for part in parts) == ["events_2026_05", "events_2026_06"]
 
 

@@ -88,6 +88,7 @@ async def test_killed_resumed_rebuilt(embedded_kafka: Broker, postgres: str) -> 
             await asyncio.sleep(0.01)
     process.kill()
     await ended(process)
+    assert await count(postgres) < len(topics.of("session-log", "agent-events")) - 1, "killed too late"
 
     process = await start(settings)
     await caught_up(settings)
@@ -141,7 +142,7 @@ async def _spoil(url: str) -> None:
         "DELETE FROM events WHERE ctid = (SELECT min(ctid) FROM events)",
         "UPDATE model_calls SET cost_micros = 77 WHERE session_id = 's1'",
         "INSERT INTO dead_letters SELECT 'wrong', at, processor, cause, error, session_id, record_at, record_key, "
-        "record_value, record_headers, topic, partition, \"offset\" FROM dead_letters LIMIT 1",
+        'record_value, record_headers, topic, partition, "offset" FROM dead_letters LIMIT 1',
         "INSERT INTO dead_letters SELECT 'older', at, processor, cause, error, session_id, record_at, record_key, "
         "record_value, record_headers, topic, partition, -1 FROM dead_letters LIMIT 1",
     ]
