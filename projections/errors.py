@@ -17,6 +17,10 @@ class ChangedMigrationError(ProjectionError):
     """A migration is not what was applied: give it its old text back, and write another one for the change."""
 
 
+class MigrationFailedError(ProjectionError):
+    """A migration failed, and nothing of it was applied: correct what the message says, and migrate again."""
+
+
 class UpgradeHeadraceError(ProjectionError):
     """The database is newer than this Headrace: upgrade Headrace."""
 

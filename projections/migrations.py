@@ -9,7 +9,14 @@ from typing import Any
 from msgspec import Struct
 
 from projections.database import connected, store_errors
-from projections.errors import ChangedMigrationError, MigrateFirstError, UpgradeHeadraceError
+from projections.errors import (
+    ChangedMigrationError,
+    MigrateFirstError,
+    MigrationFailedError,
+    RowsRefusedError,
+    StoreUnavailableError,
+    UpgradeHeadraceError,
+)
 from projections.sql_files import FOLDER, sql
 
 LOCK = 4_847_201_391
@@ -47,7 +54,8 @@ async def migrate(url: str, migrations: Sequence[Migration] | None = None) -> li
     Raises:
         ChangedMigrationError: an applied one was changed since; nothing was applied.
         UpgradeHeadraceError: the database has migrations that this Headrace does not know.
-        StoreUnavailableError: the database does not answer, or a migration failed; those before it are applied.
+        MigrationFailedError: one failed; those before it are applied.
+        StoreUnavailableError: the database does not answer.
     """
     wanted = read_migrations() if migrations is None else migrations
     async with connected(url) as connection:
@@ -55,13 +63,19 @@ async def migrate(url: str, migrations: Sequence[Migration] | None = None) -> li
             await connection.execute(sql("lock"), LOCK)
             await connection.execute(sql("create_migrations"))
             missing = await _missing(connection, wanted)
-            for migration in missing:
-                async with connection.transaction():
-                    await connection.execute(migration.text)
-                    await connection.execute(
-                        sql("insert_migration"), migration.number, migration.name, migration.checksum
-                    )
+        for migration in missing:
+            await _apply(connection, migration)
     return [migration.name for migration in missing]
+
+
+async def _apply(connection: Any, migration: Migration) -> None:
+    try:
+        with store_errors():
+            async with connection.transaction():
+                await connection.execute(migration.text)
+                await connection.execute(sql("insert_migration"), migration.number, migration.name, migration.checksum)
+    except (RowsRefusedError, StoreUnavailableError) as error:
+        raise MigrationFailedError(f"{migration.name} failed, and nothing of it was applied: {error}") from error
 
 
 async def require_migrated(url: str) -> None:

@@ -10,10 +10,11 @@ from projection_records import Topics, conversation, small_world
 
 from projections.catalog import PROJECTIONS
 from projections.database import connected
-from projections.errors import ChangedMigrationError, MigrateFirstError, UpgradeHeadraceError
+from projections.errors import ChangedMigrationError, MigrateFirstError, MigrationFailedError, UpgradeHeadraceError
 from projections.loop import Writer
 from projections.migrations import Migration, migrate, read_migrations, require_migrated
 from projections.record import Record
+from projections.sql_files import sql
 from projections.tables import Tables
 from schemas.topics import AGENT_EVENTS, SESSION_LOG
 
@@ -50,14 +51,11 @@ async def test_migrations_run_once(postgres: str) -> None:
 
 async def test_a_migration_that_fails_leaves_nothing(postgres: str) -> None:
     """Those before it stay applied; it is applied as a whole or not at all."""
-    broken = [
-        Migration(1, "0001_a", "CREATE TABLE a (x int)"),
-        Migration(2, "0002_b", "CREATE TABLE b (x int); SELECT 1/0"),
-    ]
-    with pytest.raises(Exception, match="division by zero"):
-        await migrate(postgres, broken)
-    mended = [broken[0], Migration(2, "0002_b", "CREATE TABLE b (x int)")]
-    assert await migrate(postgres, mended) == ["0002_b"]
+    first, broken = Migration(1, "0001_a", "CREATE TABLE a (x int)"), "CREATE TABLE b (x int); SELECT 1/0"
+    with pytest.raises(MigrationFailedError, match=r"0002_b.*division by zero"):
+        await migrate(postgres, [first, Migration(2, "0002_b", broken)])
+    mended = Migration(2, "0002_b", "CREATE TABLE b (x int)")
+    assert await migrate(postgres, [first, mended]) == ["0002_b"]
 
 
 async def test_a_changed_migration_is_refused_by_name(postgres: str) -> None:
@@ -146,9 +144,7 @@ async def test_old_months_are_dropped(postgres: str) -> None:
     assert await write(postgres, topics.records, keep_days=60) == 0
     assert len((await dump(postgres))["events"]) == len(topics.records) - first
     async with connected(postgres) as connection:
-        parts = await connection.fetch(
-            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent='events'::regclass"
-        )
+        parts = await connection.fetch(sql("parts"), "events")
     assert sorted(part[0] for part in parts) == ["events_2026_05", "events_2026_06"]
 
 

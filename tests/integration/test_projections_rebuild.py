@@ -4,7 +4,6 @@ import asyncio
 import os
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -138,14 +137,15 @@ async def test_a_rebuild_mends_and_keeps(embedded_kafka: Broker, postgres: str) 
 
 
 async def _spoil(url: str) -> None:
-    statements: list[Any] = [
+    kept = (
+        "at, processor, cause, error, session_id, record_at, record_key, record_value, record_headers, topic, partition"
+    )
+    statements = (
         "DELETE FROM events WHERE ctid = (SELECT min(ctid) FROM events)",
         "UPDATE model_calls SET cost_micros = 77 WHERE session_id = 's1'",
-        "INSERT INTO dead_letters SELECT 'wrong', at, processor, cause, error, session_id, record_at, record_key, "
-        'record_value, record_headers, topic, partition, "offset" FROM dead_letters LIMIT 1',
-        "INSERT INTO dead_letters SELECT 'older', at, processor, cause, error, session_id, record_at, record_key, "
-        "record_value, record_headers, topic, partition, -1 FROM dead_letters LIMIT 1",
-    ]
+        f"INSERT INTO dead_letters SELECT 'wrong', {kept}, \"offset\" FROM dead_letters LIMIT 1",
+        f"INSERT INTO dead_letters SELECT 'older', {kept}, -1 FROM dead_letters LIMIT 1",
+    )
     async with connected(url) as connection:
         for statement in statements:
             await connection.execute(statement)
