@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from projections.projection import Projection, Row, Table
+from projections.projection import Row, Table, TableProjection
 from projections.record import Record, utc, without_nul
 from schemas.codec import decode_dead_letter
 from schemas.topics import DEAD_LETTERS
@@ -45,7 +45,7 @@ def rows(record: Record) -> Iterator[DeadLetterRow]:
     )
 
 
-DEAD_LETTER_ARCHIVE = Projection(
+DEAD_LETTER_ARCHIVE = TableProjection(
     name="dead_letters",
     topics=(DEAD_LETTERS,),
     rows=rows,

@@ -33,5 +33,9 @@ class StoreUnavailableError(ProjectionError):
     """The store does not answer, or cannot write now: try again later."""
 
 
+class StoreRestartedError(ProjectionError):
+    """The store is not the one that was written to: ask it how far it is, and go on from there."""
+
+
 class RowsRefusedError(ProjectionError):
     """The store will never take at least one of these rows: write them one by one, and leave that one out."""

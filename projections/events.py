@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from projections.projection import Projection, Row, Table
+from projections.projection import Row, Table, TableProjection
 from projections.record import Record, utc, without_nul
 from schemas.codec import decode_agent_event, decode_session_event, type_tag
 from schemas.events import AgentEvent, AgentEventFields
@@ -56,7 +56,7 @@ def turn_of(call_id: str) -> str:
     return call_id.rpartition("/")[0]
 
 
-EVENTS = Projection(
+EVENTS = TableProjection(
     name="events",
     topics=(SESSION_LOG, AGENT_EVENTS),
     rows=rows,

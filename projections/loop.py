@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from projections.errors import RowsRefusedError, StoreUnavailableError
+from projections.errors import RowsRefusedError, StoreRestartedError, StoreUnavailableError
 from projections.projection import Projection, Row
 from projections.record import UNREADABLE, Record
 
@@ -23,6 +23,8 @@ LONGEST_WAIT_S = 10.0
 PROGRESS_INTERVAL_S = 30.0
 
 Made = tuple[Record, list[Row]]
+Progress = dict[tuple[str, int], int]
+"""By topic and partition: the offset of the next record that the store wants."""
 
 
 class Source(Protocol):
@@ -40,12 +42,24 @@ class Source(Protocol):
         """How many records there are that were not taken."""
         ...
 
+    async def stop(self) -> None:
+        """Let go of the brokers; `take` begins again where the store is, or where the last commit was."""
+        ...
+
 
 class Store(Protocol):
     """Where rows go."""
 
     async def write(self, rows: Sequence[Row]) -> None:
-        """Raises `StoreUnavailableError` or `RowsRefusedError`."""
+        """Raises `StoreUnavailableError`, `StoreRestartedError` or `RowsRefusedError`."""
+        ...
+
+    async def progress(self) -> Progress | None:
+        """How far the store is, where it knows that itself; raises `StoreUnavailableError`."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection."""
         ...
 
 
@@ -64,7 +78,14 @@ class Writer:
         self._stopping = stopping
 
     async def write(self, records: Sequence[Record]) -> None:
-        """Return when every row is written that can be; raises `Stopped`."""
+        """Return when every row is written that can be.
+
+        Without records, the store has its turn all the same: it keeps house, or finds that it was restarted.
+
+        Raises:
+            Stopped: nobody waits for the store any more.
+            StoreRestartedError: the store must be asked how far it is.
+        """
         made = [one for record in records if (one := self._make(record)) is not None]
         await self._write(made)
         self.records += len(records)
@@ -78,8 +99,6 @@ class Writer:
 
     async def _write(self, made: list[Made]) -> None:
         rows = [row for _, of_record in made for row in of_record]
-        if not rows:
-            return
         try:
             await self._patiently(rows)
         except RowsRefusedError as error:
@@ -123,8 +142,13 @@ async def follow(projection: Projection, source: Source, store: Store, stopping:
     try:
         while not stopping.is_set():
             records = await source.take()
-            if records:
+            try:
                 await writer.write(records)
+            except StoreRestartedError as error:
+                log.warning("store_restarted", projection=projection.name, error=str(error))
+                await source.stop()
+                continue
+            if records:
                 await source.commit()
             if monotonic() - told_at >= PROGRESS_INTERVAL_S:
                 lag = await source.lag()

@@ -1,4 +1,4 @@
-"""What a projection is: the topics it reads, the rows that each record makes, the tables that hold them."""
+"""What a projection is: the topics it reads, the rows that each record makes, and where they go."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -35,13 +35,17 @@ class Projection(Struct, frozen=True, kw_only=True):
     """Rows made of records, one record at a time, without looking at anything else.
 
     The same record makes the same rows each time, and a row that is there already is not written again: so records may
-    come twice. `rows` raises one of `UNREADABLE` for a record that is not what its topic carries. `retain` names the
-    file in `sql/` that removes what is older than `keep_days`.
+    come twice. `rows` raises one of `UNREADABLE` for a record that is not what its topic carries.
     """
 
     name: str
     topics: tuple[Topic, ...]
     rows: Callable[[Record], Iterable[Row]]
+
+
+class TableProjection(Projection, frozen=True, kw_only=True):
+    """A projection into tables. `retain` names the file in `sql/` that removes what is older than `keep_days`."""
+
     tables: tuple[Table, ...]
     retain: str
     keep_days: Callable[[ProjectionSettings], float]

@@ -20,7 +20,7 @@ from projections.database import connected, postgres_url, store_errors
 from projections.errors import RebuildRunsError, StoreUnavailableError
 from projections.loop import Writer
 from projections.migrations import require_migrated
-from projections.projection import Projection
+from projections.projection import TableProjection
 from projections.source import MAX_RECORDS, projection_group, record_of
 from projections.sql_files import sql
 from projections.tables import Tables
@@ -70,7 +70,10 @@ class Span(Struct, frozen=True):
     live: int
 
 
-async def rebuild(settings: Settings, projection: Projection, tell: Callable[[Progress], None]) -> Rebuilt:
+Spans = dict[TopicPartition, Span]
+
+
+async def rebuild(settings: Settings, projection: TableProjection, tell: Callable[[Progress], None]) -> Rebuilt:
     """Make the projection again and put it in the place of the old one.
 
     Raises:
@@ -92,7 +95,7 @@ async def rebuild(settings: Settings, projection: Projection, tell: Callable[[Pr
             await _read(settings, consumer, spans, writer, tell)
             await tables.retain()
         finally:
-            tables.close()
+            await tables.close()
         with store_errors():
             differences = await _compare(connection, projection, live)
             await _swap(connection, projection, live)
@@ -102,9 +105,7 @@ async def rebuild(settings: Settings, projection: Projection, tell: Callable[[Pr
 
 
 @asynccontextmanager
-async def _topics(
-    settings: Settings, projection: Projection
-) -> AsyncIterator[tuple[AIOKafkaConsumer, dict[TopicPartition, Span]]]:
+async def _topics(settings: Settings, projection: TableProjection) -> AsyncIterator[tuple[AIOKafkaConsumer, Spans]]:
     """A consumer of all the topics' partitions, not in the group, at the oldest records; and what there is to read."""
     accept_any_header_name()
     consumer = AIOKafkaConsumer(
@@ -124,7 +125,7 @@ async def _topics(
         await consumer.stop()
 
 
-async def _spans(settings: Settings, projection: Projection, consumer: AIOKafkaConsumer) -> dict[TopicPartition, Span]:
+async def _spans(settings: Settings, projection: TableProjection, consumer: AIOKafkaConsumer) -> Spans:
     metadata = await consumer._client.fetch_all_metadata()  # noqa: SLF001  # The consumer's own shows only what it reads.
     names = {
         TopicPartition(name, number): topic.name
@@ -145,7 +146,7 @@ async def _spans(settings: Settings, projection: Projection, consumer: AIOKafkaC
 async def _read(
     settings: Settings,
     consumer: AIOKafkaConsumer,
-    spans: dict[TopicPartition, Span],
+    spans: Spans,
     writer: Writer,
     tell: Callable[[Progress], None],
 ) -> None:
@@ -163,7 +164,7 @@ async def _read(
             tell(Progress(done=writer.records, total=total, per_second=writer.records / max(told - started, 1e-9)))
 
 
-async def _make_shadow(connection: Any, projection: Projection, live: str) -> None:
+async def _make_shadow(connection: Any, projection: TableProjection, live: str) -> None:
     """Empty tables of the same shape and the same partitions as the live ones."""
     async with connection.transaction():
         await connection.execute(sql("create_shadow_schema").format(shadow=SHADOW))
@@ -178,7 +179,7 @@ async def _make_shadow(connection: Any, projection: Projection, live: str) -> No
                 )
 
 
-async def _take_over(connection: Any, projection: Projection, live: str, spans: dict[TopicPartition, Span]) -> None:
+async def _take_over(connection: Any, projection: TableProjection, live: str, spans: Spans) -> None:
     """Note what the topics have, and copy the live rows of records that are older than that."""
     places = [(span.topic, one.partition, span.begin, span.end, span.live) for one, span in spans.items()]
     async with connection.transaction():
@@ -187,7 +188,7 @@ async def _take_over(connection: Any, projection: Projection, live: str, spans: 
             await connection.execute(sql("copy_older").format(shadow=SHADOW, live=live, table=table.name))
 
 
-async def _compare(connection: Any, projection: Projection, live: str) -> list[TableDifference]:
+async def _compare(connection: Any, projection: TableProjection, live: str) -> list[TableDifference]:
     found = []
     for table in projection.tables:
         row = await connection.fetchrow(sql("compare").format(shadow=SHADOW, live=live, table=table.name))
@@ -195,7 +196,7 @@ async def _compare(connection: Any, projection: Projection, live: str) -> list[T
     return found
 
 
-async def _swap(connection: Any, projection: Projection, live: str) -> None:
+async def _swap(connection: Any, projection: TableProjection, live: str) -> None:
     """The shadow's partitions in place of the live ones, all tables at once."""
     async with connection.transaction():
         for table in projection.tables:

@@ -1,6 +1,6 @@
 """A record of a topic as projections take it."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -10,6 +10,7 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowE
 """What making rows raises for a value that is not what its topic carries; the last two, for thousands of nested arrays
 and for a time outside the years 1 to 9999."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUL_IN_JSON = b"\\u0000"
 
 
@@ -20,6 +21,12 @@ class Record(Struct, frozen=True):
     partition: int
     offset: int
     value: bytes
+    timestamp_ms: int = 0
+
+    @property
+    def at(self) -> datetime:
+        """The record's timestamp; raises OverflowError outside the years 1 to 9999."""
+        return _EPOCH + timedelta(milliseconds=self.timestamp_ms)
 
     @property
     def place(self) -> str:

@@ -1,13 +1,15 @@
 """Records of a projection's topics from the brokers, as a member of the projection's own consumer group."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from projections.loop import FIRST_WAIT_S, LONGEST_WAIT_S, pause
+from projections.errors import StoreUnavailableError
+from projections.loop import FIRST_WAIT_S, LONGEST_WAIT_S, Progress, pause
 from projections.projection import Projection
 from projections.record import Record
 from runtime.kafka import client_arguments, group_id, topic_name
@@ -34,15 +36,22 @@ def projection_group(settings: Settings, name: str) -> str:
 def record_of(settings: Settings, record: ConsumerRecord) -> Record:
     """What a projection takes of a consumer's record; a missing value is an empty one."""
     topic = record.topic.removeprefix(settings.topic_prefix)
-    return Record(topic, record.partition, record.offset, record.value or b"")
+    return Record(topic, record.partition, record.offset, record.value or b"", record.timestamp)
 
 
 class KafkaSource:
     """Records from the brokers; brokers that are away are waited for."""
 
-    def __init__(self, settings: Settings, projection: Projection, stopping: asyncio.Event) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        projection: Projection,
+        progress: Callable[[], Awaitable[Progress | None]],
+        stopping: asyncio.Event,
+    ) -> None:
         self._settings = settings
         self._projection = projection
+        self._progress = progress
         self._stopping = stopping
         self._consumer: AIOKafkaConsumer | None = None
         self._taken: dict[TopicPartition, int] = {}
@@ -116,8 +125,7 @@ class KafkaSource:
     def _make(self) -> Any:
         accept_any_header_name()
         name, settings = self._projection.name, self._settings
-        return AIOKafkaConsumer(
-            *(topic_name(settings, topic) for topic in self._projection.topics),
+        consumer = AIOKafkaConsumer(
             **client_arguments(settings, f"headrace-project-{name}"),
             group_id=projection_group(settings, name),
             group_instance_id=None if settings.name is None else f"{settings.name}-{name}",
@@ -126,3 +134,42 @@ class KafkaSource:
             fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
             max_partition_fetch_bytes=MAX_INTERNAL_BYTES,
         )
+        topics = [topic_name(settings, topic) for topic in self._projection.topics]
+        consumer.subscribe(topics, listener=_Seek(consumer, self._seek))
+        return consumer
+
+    async def _seek(self, consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> None:
+        """Go on where the store is; where it does not know, where the last commit was."""
+        wait_s = FIRST_WAIT_S
+        while not self._stopping.is_set():
+            try:
+                progress = await self._progress()
+            except StoreUnavailableError as error:
+                log.warning("store_unavailable", projection=self._projection.name, error=str(error), wait_s=wait_s)
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+                continue
+            if progress is not None:
+                for one in partitions:
+                    topic = one.topic.removeprefix(self._settings.topic_prefix)
+                    # An offset that the topic no longer has becomes its oldest one.
+                    consumer.seek(one, progress.get((topic, one.partition), 0))
+            return
+
+
+class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is not typed.
+    """Tells where to begin in partitions that were just assigned."""
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        seek: Callable[[AIOKafkaConsumer, Iterable[TopicPartition]], Awaitable[None]],
+    ) -> None:
+        self._consumer = consumer
+        self._seek = seek
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Nothing is kept for them."""
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        await self._seek(self._consumer, assigned)

@@ -8,7 +8,7 @@ import msgspec
 
 from projections.database import connect, store_errors
 from projections.errors import StoreUnavailableError
-from projections.projection import Projection, Row, Table
+from projections.projection import Row, Table, TableProjection
 from projections.sql_files import sql
 
 HOUSEKEEPING_INTERVAL = timedelta(hours=1)
@@ -35,7 +35,7 @@ class Tables:
 
     def __init__(
         self,
-        projection: Projection,
+        projection: TableProjection,
         url: str,
         keep_days: float,
         *,
@@ -63,15 +63,21 @@ class Tables:
             with store_errors():
                 await self._keep_house(connection)
                 await self._make_months(connection, rows)
+                if not rows:
+                    return
                 async with connection.transaction():
                     # In the order of the tables, which whoever locks them keeps too.
                     for table in self._projection.tables:
                         await self._insert(connection, table, [row for row in rows if isinstance(row, table.row)])
         except StoreUnavailableError:
-            self.close()
+            await self.close()
             raise
 
-    def close(self) -> None:
+    async def progress(self) -> None:
+        """What PostgreSQL has acknowledged it keeps: the consumer group's commits say how far it is."""
+        return
+
+    async def close(self) -> None:
         """Drop the connection; what was not committed is undone by the server."""
         if self._connection is not None:
             self._connection.terminate()

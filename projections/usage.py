@@ -8,7 +8,7 @@ A call is identified by its place in the log and not by its id: one that was mad
 from collections.abc import Iterator
 
 from projections.events import turn_of
-from projections.projection import Projection, Row, Table
+from projections.projection import Row, Table, TableProjection
 from projections.record import Record, utc, without_nul
 from schemas.codec import decode_agent_event, decode_session_event
 from schemas.events import TurnStarted
@@ -91,7 +91,7 @@ def _model_call(fact: ModelCompleted | ModelFailed, record: Record) -> ModelCall
     )
 
 
-USAGE = Projection(
+USAGE = TableProjection(
     name="usage",
     topics=(SESSION_LOG, AGENT_EVENTS),
     rows=rows,

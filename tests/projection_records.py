@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from histories import History, use
+from histories import NOW, History, use
 from msgspec import Struct
 
 from projections.record import Record
 from schemas.codec import encode
 from schemas.dead_letter import Cause, DeadLetter
+from schemas.events import AgentDelta, DeltaReset, TextDelta
 from schemas.failure import FailureCode
 from schemas.topics import AGENT_EVENTS, DEAD_LETTERS, SESSION_LOG
 
@@ -20,11 +21,12 @@ class Topics:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.now_ms = int(NOW.timestamp() * 1000)
 
     def put(self, topic: str, partition: int, body: Struct | bytes) -> Record:
         offset = sum(record.topic == topic and record.partition == partition for record in self.records)
         value = body if isinstance(body, bytes) else encode(body)
-        record = Record(topic, partition, offset, value)
+        record = Record(topic, partition, offset, value, self.now_ms)
         self.records.append(record)
         return record
 
@@ -80,3 +82,10 @@ def small_world(sessions: Sequence[str] = ("s1", "s2", "s3"), start: datetime | 
     for number in range(2):
         topics.put(DEAD_LETTERS.name, number, letter(number, start))
     return topics
+
+
+def deltas(session_id: str, turn: int, texts: Sequence[str], attempt: int = 1) -> list[AgentDelta]:
+    """What the model writes in the first step of a turn, as it comes."""
+    turn_id = f"{session_id}/{turn}"
+    reset = DeltaReset(session_id, turn_id, 1, attempt, 0)
+    return [reset, *(TextDelta(session_id, turn_id, 1, attempt, seq, text) for seq, text in enumerate(texts, 1))]

@@ -1,26 +1,32 @@
 """`headrace project`."""
 
+from collections.abc import Iterable
+
 from headrace.commands import GlobalContext
 from headrace.errors import UsageError
 from headrace.output import console, print_json
 
 
 async def project(*names: str, status: bool = False, context: GlobalContext) -> int:
-    """Write what readers see into PostgreSQL until it is stopped (Ctrl-C, SIGTERM): events, usage, dead_letters.
+    """Write what readers see until it is stopped (Ctrl-C, SIGTERM).
+
+    Into PostgreSQL: events, usage, dead_letters. Into Redis: live, sessions, summaries, statistics.
 
     Several may run: they share the partitions. Each projection goes on where it was; a new one begins with the oldest
-    records that the topics still have. A database or brokers that are away are waited for.
+    records that the topics still have. A store or brokers that are away are waited for.
 
     Example: `headrace project --status`
 
     Parameters
     ----------
     names
-        Only these projections; by default all.
+        Only these projections; by default all whose store is set.
     status
         Show how far each projection is behind its topics, and end.
     """
-    require_names(names)
+    from projections.catalog import PROJECTIONS
+
+    require_names(names, PROJECTIONS)
     settings = context.client_settings()
     if status:
         return await _show_status(context)
@@ -35,13 +41,11 @@ async def project(*names: str, status: bool = False, context: GlobalContext) -> 
     return 0
 
 
-def require_names(names: tuple[str, ...]) -> None:
-    """Raises `UsageError` for a name that no projection has."""
-    from projections.catalog import PROJECTIONS
-
+def require_names(names: Iterable[str], known: Iterable[str]) -> None:
+    """Raises `UsageError` for a name that is not known."""
     for name in names:
-        if name not in PROJECTIONS:
-            raise UsageError(f"expected one of {', '.join(PROJECTIONS)}, got {name}")
+        if name not in known:
+            raise UsageError(f"expected one of {', '.join(known)}, got {name}")
 
 
 async def _show_status(context: GlobalContext) -> int:

@@ -10,10 +10,11 @@ if TYPE_CHECKING:
 
 
 async def rebuild(name: str, *, context: GlobalContext) -> int:
-    """Make a projection again from the oldest records of its topics, beside the old one, and put it in its place.
+    """Make a projection in PostgreSQL again from its topics, beside the old one, and put it in its place.
 
-    Readers see the old rows until the new ones are complete, and `headrace project` may go on. Rows of records that the
-    topics no longer have are kept. Tells how the new rows differ from the old ones.
+    It begins with the oldest records that the topics have. Readers see the old rows until the new ones are complete,
+    and `headrace project` may go on. Rows of records that the topics no longer have are kept. Tells how the new rows
+    differ from the old ones.
 
     Example: `headrace rebuild usage`
 
@@ -23,10 +24,10 @@ async def rebuild(name: str, *, context: GlobalContext) -> int:
         events, usage or dead_letters.
     """
     from headrace.commands.project import require_names
-    from projections.catalog import PROJECTIONS
+    from projections.catalog import TABLE_PROJECTIONS
     from projections.rebuild import rebuild as make_again
 
-    require_names((name,))
+    require_names((name,), TABLE_PROJECTIONS)
 
     def tell(progress: "Progress") -> None:
         if context.json:
@@ -34,7 +35,7 @@ async def rebuild(name: str, *, context: GlobalContext) -> int:
         else:
             console().print(f"{progress.done} of {progress.total} records, {progress.per_second:.0f} per second")
 
-    result = await make_again(context.client_settings(), PROJECTIONS[name], tell)
+    result = await make_again(context.client_settings(), TABLE_PROJECTIONS[name], tell)
     if context.json:
         print_json(result)
         return 0

@@ -28,6 +28,7 @@ MAX_TOPIC_PREFIX_CHARACTERS = 100
 _NAME = r"^[a-zA-Z0-9._-]*$"
 _BROKER = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+):(\d{1,5})$")
 _PORT_MAX = 65_535
+_REDIS = re.compile(r"^rediss?://[^\s/]+(/\d*)?(\?\S*)?$")
 _POSTGRES = re.compile(r"^postgres(ql)?://[^\s/]*/[^\s/?]+(\?\S*)?$")
 
 
@@ -139,6 +140,8 @@ class Settings(BaseSettings):
 
     postgres: SecretStr | None = None
     """Where projections keep events, usage and dead letters: `postgresql://user:password@host:port/database`."""
+    redis: SecretStr | None = None
+    """Where projections keep what is going on now: `redis://:password@host:port/0`, or `rediss://` with TLS."""
     projections: ProjectionSettings = ProjectionSettings()
 
     log_format: Literal["auto", "console", "json"] = "auto"
@@ -164,6 +167,13 @@ class Settings(BaseSettings):
     def _postgres_is_an_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not _POSTGRES.match(value.get_secret_value()):
             raise ValueError("expected postgresql://user:password@host:port/database")
+        return value
+
+    @field_validator("redis")
+    @classmethod
+    def _redis_is_an_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _REDIS.match(value.get_secret_value()):
+            raise ValueError("expected redis://:password@host:port/0")
         return value
 
     @field_validator("agents")

@@ -8,7 +8,7 @@ import pytest
 from postgres_fixture import PostgresServer, dump
 from projection_records import Topics, conversation, small_world
 
-from projections.catalog import PROJECTIONS
+from projections.catalog import TABLE_PROJECTIONS
 from projections.database import connected
 from projections.errors import ChangedMigrationError, MigrateFirstError, MigrationFailedError, UpgradeHeadraceError
 from projections.loop import Writer
@@ -28,14 +28,14 @@ async def write(
 ) -> int:
     """Project the records in batches of `size`; gives how many were skipped."""
     skipped = 0
-    for projection in PROJECTIONS.values():
+    for projection in TABLE_PROJECTIONS.values():
         tables = Tables(projection, url, keep_days, now=lambda: now)
         writer = Writer(projection, tables, asyncio.Event())
         wanted = [record for record in records if record.topic in {topic.name for topic in projection.topics}]
         for begin in range(0, len(wanted), size):
             await writer.write(wanted[begin : begin + size])
         skipped += writer.skipped
-        tables.close()
+        await tables.close()
     return skipped
 
 
@@ -152,7 +152,7 @@ async def test_the_database_dies_in_the_middle(postgres_server: PostgresServer, 
     """The writer waits, goes on when it is back, and nothing is lost or twice."""
     await migrate(postgres)
     topics = small_world()
-    projection = PROJECTIONS["events"]
+    projection = TABLE_PROJECTIONS["events"]
     wanted = topics.of(SESSION_LOG.name, AGENT_EVENTS.name)
     tables = Tables(projection, postgres, 3_650, now=lambda: NOW)
     writer = Writer(projection, tables, asyncio.Event())
@@ -163,5 +163,5 @@ async def test_the_database_dies_in_the_middle(postgres_server: PostgresServer, 
     assert not rest.done()
     await postgres_server.start()
     await asyncio.wait_for(rest, 30)
-    tables.close()
+    await tables.close()
     assert (writer.skipped, len((await dump(postgres))["events"])) == (0, len(wanted))

@@ -13,7 +13,7 @@ from projection_records import Topics, conversation, small_world
 
 from headrace.projection_status import projection_status
 from headrace.topics import apply_topics
-from projections.catalog import PROJECTIONS
+from projections.catalog import TABLE_PROJECTIONS
 from projections.database import connected
 from projections.migrations import migrate
 from projections.rebuild import Progress, rebuild
@@ -98,7 +98,7 @@ async def test_killed_resumed_rebuilt(embedded_kafka: Broker, postgres: str) -> 
     assert len(live["events"]) == len(topics.of("session-log", "agent-events")) - 1
     assert len(live["model_calls"]) == 600 * 3
 
-    for projection in PROJECTIONS.values():
+    for projection in TABLE_PROJECTIONS.values():
         told: list[Progress] = []
         result = await rebuild(settings, projection, told.append)
         assert told[-1].done == told[-1].total == result.records
@@ -120,7 +120,7 @@ async def test_a_rebuild_mends_and_keeps(embedded_kafka: Broker, postgres: str) 
     right = await dump(postgres)
     await _spoil(postgres)
     # The live projection goes on while the others are made again.
-    results = [await rebuild(settings, projection, lambda _: None) for projection in PROJECTIONS.values()]
+    results = [await rebuild(settings, projection, lambda _: None) for projection in TABLE_PROJECTIONS.values()]
     differences = {table.table: (table.added, table.removed) for result in results for table in result.tables}
     assert differences == {"events": (1, 0), "turns": (0, 0), "model_calls": (3, 3), "dead_letters": (0, 1)}
     after = await dump(postgres)

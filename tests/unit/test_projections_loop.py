@@ -7,7 +7,7 @@ import pytest
 from projection_records import small_world
 
 import projections.loop
-from projections.catalog import PROJECTIONS
+from projections.catalog import PROJECTIONS, TABLE_PROJECTIONS
 from projections.errors import RowsRefusedError, StoreUnavailableError
 from projections.loop import Writer, follow
 from projections.migrations import read_migrations
@@ -43,6 +43,12 @@ class MemoryStore:
             raise RowsRefusedError("too odd")
         self.rows += rows
 
+    async def progress(self) -> None:
+        return
+
+    async def close(self) -> None:
+        assert not self._outages
+
 
 class MemorySource:
     """Batches of records, one after the other; at the end it asks the loop to stop."""
@@ -63,6 +69,9 @@ class MemorySource:
 
     async def commit(self) -> None:
         self.committed.append((self._taken, len(self._store.rows)))
+
+    async def stop(self) -> None:
+        self._taken = 0
 
     async def lag(self) -> int:
         return sum(map(len, self._batches))
@@ -109,7 +118,7 @@ async def test_a_stop_ends_the_waiting_and_commits_nothing() -> None:
 
 async def test_the_files_that_are_named_are_there() -> None:
     """A projection names its SQL by file; each file begins with a sentence."""
-    for projection in PROJECTIONS.values():
+    for projection in TABLE_PROJECTIONS.values():
         for name in (projection.retain, *(table.insert for table in projection.tables)):
             assert sql(name)
     for path in FOLDER.rglob("*.sql"):
