@@ -64,12 +64,24 @@ async def connected(url: str, *, schemas: str | None = None, timeout_s: float | 
 
 
 @contextmanager
+def row_errors() -> Iterator[None]:
+    """Turns the errors of writing rows into those of projections: what is the rows' fault, and what is not."""
+    try:
+        with store_errors():
+            yield
+    except ValueError as error:
+        raise RowsRefusedError(_said(error)) from error
+    except StoreUnavailableError as error:
+        if isinstance(error.__cause__, REFUSALS):
+            raise RowsRefusedError(str(error)) from error
+        raise
+
+
+@contextmanager
 def store_errors() -> Iterator[None]:
     """Turns the errors of asyncpg into those of projections."""
     try:
         yield
-    except REFUSALS as error:
-        raise RowsRefusedError(_said(error)) from error
     except OUTAGES as error:
         raise StoreUnavailableError(_said(error)) from error
 

@@ -102,6 +102,7 @@ class Writer:
         try:
             await self._patiently(rows)
         except RowsRefusedError as error:
+            assert made, "a store cannot refuse nothing"
             if len(made) == 1:
                 self._skip(made[0][0], error)
                 return

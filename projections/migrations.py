@@ -13,7 +13,6 @@ from projections.errors import (
     ChangedMigrationError,
     MigrateFirstError,
     MigrationFailedError,
-    RowsRefusedError,
     StoreUnavailableError,
     UpgradeHeadraceError,
 )
@@ -74,7 +73,7 @@ async def _apply(connection: Any, migration: Migration) -> None:
             async with connection.transaction():
                 await connection.execute(migration.text)
                 await connection.execute(sql("insert_migration"), migration.number, migration.name, migration.checksum)
-    except (RowsRefusedError, StoreUnavailableError) as error:
+    except StoreUnavailableError as error:
         raise MigrationFailedError(f"{migration.name} failed, and nothing of it was applied: {error}") from error
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from projections.database import connect, store_errors
+from projections.database import connect, row_errors, store_errors
 from projections.errors import StoreUnavailableError
 from projections.projection import Row, Table, TableProjection
 from projections.sql_files import sql
@@ -63,8 +63,9 @@ class Tables:
             with store_errors():
                 await self._keep_house(connection)
                 await self._make_months(connection, rows)
-                if not rows:
-                    return
+            if not rows:
+                return
+            with row_errors():
                 async with connection.transaction():
                     # In the order of the tables, which whoever locks them keeps too.
                     for table in self._projection.tables:

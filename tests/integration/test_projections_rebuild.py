@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 from kafka_fixture import Broker
 from postgres_fixture import TABLES, dump
 from projection_records import Topics, conversation, small_world
+from pydantic import SecretStr
 
 from headrace.projection_status import projection_status
 from headrace.topics import apply_topics
@@ -27,7 +28,7 @@ DEADLINE_S = 60
 
 
 def settings_of(broker: Broker, prefix: str, postgres: str) -> Settings:
-    return Settings(brokers=broker.bootstrap, topic_prefix=prefix, partitions=2, postgres=postgres)
+    return Settings(brokers=broker.bootstrap, topic_prefix=prefix, partitions=2, postgres=SecretStr(postgres))
 
 
 async def publish(settings: Settings, topics: Topics) -> None:

@@ -12,6 +12,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from kafka_fixture import Broker
 from projection_records import Topics, conversation, deltas, small_world
+from pydantic import SecretStr
 from redis.asyncio import Redis
 from valkey_fixture import ValkeyServer, dump_keys
 
@@ -169,7 +170,11 @@ async def test_a_server_that_lost_everything_is_filled_again(
 ) -> None:
     """Killed and restarted empty under the running process, it has in the end what it would have had."""
     settings = Settings(
-        brokers=embedded_kafka.bootstrap, topic_prefix="lost.", partitions=2, redis=valkey_server.url, data_dir=tmp_path
+        brokers=embedded_kafka.bootstrap,
+        topic_prefix="lost.",
+        partitions=2,
+        redis=SecretStr(valkey_server.url),
+        data_dir=tmp_path,
     )
     await apply_topics(settings)
     first, second = small_world(("s1", "s2"), start=RECENT), small_world(("s3", "s4"), start=RECENT)
