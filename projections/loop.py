@@ -7,6 +7,7 @@ broker that is away is waited for.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Protocol
 
@@ -129,11 +130,10 @@ class Writer:
 
 async def pause(seconds: float, stopping: asyncio.Event) -> None:
     """Let time pass; raises `Stopped` as soon as somebody asks for it."""
-    try:
+    with suppress(TimeoutError):
         await asyncio.wait_for(stopping.wait(), seconds)
-    except TimeoutError:
-        return
-    raise Stopped
+    if stopping.is_set():
+        raise Stopped
 
 
 async def follow(projection: Projection, source: Source, store: Store, stopping: asyncio.Event) -> None:
