@@ -21,7 +21,8 @@ REFUSALS = (
     asyncpg.ProgramLimitExceededError,
     ValueError,
 )
-OUTAGES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+# The internal error is what a connection says that breaks while a statement is under way.
+OUTAGES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 
 def postgres_url(settings: Settings) -> str:

@@ -63,7 +63,7 @@ async def count(url: str, table: str = "events") -> int:
 
 async def caught_up(settings: Settings) -> None:
     async with asyncio.timeout(DEADLINE_S):
-        while any(status.lag for status in await projection_status(settings)):
+        while any(one.lag for one in await projection_status(settings) if one.projection in TABLE_PROJECTIONS):
             await asyncio.sleep(0.2)
 
 
