@@ -15,6 +15,9 @@ from headrace.commands.demo import demo
 from headrace.commands.dev import dev
 from headrace.commands.dlq import dlq
 from headrace.commands.doctor import doctor
+from headrace.commands.migrate import migrate
+from headrace.commands.project import project
+from headrace.commands.rebuild import rebuild
 from headrace.commands.send import send
 from headrace.commands.simulate_model import simulate_model
 from headrace.commands.tail import tail
@@ -25,6 +28,7 @@ from headrace.errors import HeadraceError, UsageError
 from headrace.output import print_error
 from headrace.stack.errors import StackError
 from headrace.versions import installed_version
+from projections.errors import ProjectionError
 from runtime.settings import SettingsError
 
 EXIT_FAILURE = 1
@@ -50,6 +54,9 @@ app.command(send)
 app.command(chat)
 app.command(tail)
 app.command(dlq)
+app.command(project)
+app.command(migrate)
+app.command(rebuild)
 app.command(simulate_model)
 app.command(doctor)
 
@@ -102,7 +109,7 @@ def run(tokens: list[str]) -> int:
     except (SettingsError, UsageError) as error:
         print_error(str(error))
         return EXIT_USAGE
-    except (HeadraceError, StackError) as error:
+    except (HeadraceError, StackError, ProjectionError) as error:
         print_error(str(error))
         return EXIT_FAILURE
     except KeyboardInterrupt:

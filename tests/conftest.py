@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 from kafka_fixture import embedded_kafka
+from postgres_fixture import postgres, postgres_server
+from valkey_fixture import valkey_server
 
-__all__ = ["embedded_kafka", "no_error_was_swallowed"]
+__all__ = ["embedded_kafka", "no_error_was_swallowed", "postgres", "postgres_server", "valkey_server"]
 
 LOGGERS = ("streams.decide", "streams.call_model")
 """They log an exception of ours and go on: `core_error`, `model_call_error`."""

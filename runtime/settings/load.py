@@ -27,7 +27,7 @@ MAX_SHOWN_CHARACTERS = 100
 _PATHS = ("agents", "prices", "data_dir")
 _SECURITY_PATHS = ("ca_file", "cert_file", "key_file")
 _SDK_VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
-_SECRETS = frozenset({("security", "sasl_password"), ("anthropic_api_key",)})
+_SECRETS = frozenset({("security", "sasl_password"), ("anthropic_api_key",), ("postgres",), ("redis",)})
 
 Values = dict[str, Any]
 Location = tuple[int | str, ...]

@@ -28,6 +28,8 @@ MAX_TOPIC_PREFIX_CHARACTERS = 100
 _NAME = r"^[a-zA-Z0-9._-]*$"
 _BROKER = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+):(\d{1,5})$")
 _PORT_MAX = 65_535
+_REDIS = re.compile(r"^rediss?://[^\s/]+(/\d*)?(\?\S*)?$")
+_POSTGRES = re.compile(r"^postgres(ql)?://[^\s/]*/[^\s/?]+(\?\S*)?$")
 
 
 def user_data_dir() -> Path:
@@ -79,6 +81,18 @@ class ModelSettings(BaseModel):
     """Attempts per call, the first included: with backoff, a provider's outage of some minutes is survived."""
 
 
+class ProjectionSettings(BaseModel):
+    """How long what projections write is kept, in days."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    events_days: Annotated[float, Field(gt=0, le=36_500)] = 90.0
+    """Agent events and the session log; whole months are removed."""
+    usage_days: Annotated[float, Field(gt=0, le=36_500)] = 400.0
+    """A year can be compared with the one before."""
+    dead_letters_days: Annotated[float, Field(gt=0, le=36_500)] = 90.0
+
+
 class Settings(BaseSettings):
     """Every setting with its default. Times and sizes have their unit in the name, or in the line below."""
 
@@ -124,6 +138,12 @@ class Settings(BaseSettings):
     drain_timeout_s: Annotated[float, Field(ge=0, le=3_600)] = 30.0
     """How long a worker that was told to stop lets running calls finish."""
 
+    postgres: SecretStr | None = None
+    """Where projections keep events, usage and dead letters: `postgresql://user:password@host:port/database`."""
+    redis: SecretStr | None = None
+    """Where projections keep what is going on now: `redis://:password@host:port/0`, or `rediss://` with TLS."""
+    projections: ProjectionSettings = ProjectionSettings()
+
     log_format: Literal["auto", "console", "json"] = "auto"
     """`auto`: console where a person looks, JSON where a program reads."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -141,6 +161,20 @@ class Settings(BaseSettings):
             if match is None or not 0 < int(match[2]) <= _PORT_MAX:
                 raise ValueError("expected host:port, with commas between several")
         return ",".join(brokers)
+
+    @field_validator("postgres")
+    @classmethod
+    def _postgres_is_an_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _POSTGRES.match(value.get_secret_value()):
+            raise ValueError("expected postgresql://user:password@host:port/database")
+        return value
+
+    @field_validator("redis")
+    @classmethod
+    def _redis_is_an_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _REDIS.match(value.get_secret_value()):
+            raise ValueError("expected redis://:password@host:port/0")
+        return value
 
     @field_validator("agents")
     @classmethod

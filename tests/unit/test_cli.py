@@ -20,6 +20,9 @@ COMMANDS = (
     ["dlq", "list"],
     ["dlq", "show"],
     ["dlq", "replay"],
+    ["project"],
+    ["migrate"],
+    ["rebuild"],
     ["simulate-model"],
     ["doctor"],
 )

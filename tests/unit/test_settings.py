@@ -153,6 +153,20 @@ def test_password_of_a_wrong_kind(tmp_path: Path) -> None:
     assert "12345" not in message
 
 
+def test_the_database_is_an_url_that_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its password is in no message, whether the URL is one or not."""
+    monkeypatch.setenv("HEADRACE_POSTGRES", "mysql://ann:hunter2@db/headrace")
+    assert refusal() == (
+        "postgres (environment variable HEADRACE_POSTGRES): "
+        "expected postgresql://user:password@host:port/database, got a value that is not shown"
+    )
+    monkeypatch.setenv("HEADRACE_POSTGRES", "postgresql://ann:hunter2@db/headrace?sslmode=require")
+    monkeypatch.setenv("HEADRACE_PROJECTIONS_EVENTS_DAYS", "7")
+    settings = load_settings()
+    assert settings.projections.events_days == 7
+    assert "hunter2" not in repr(settings)
+
+
 def test_data_dir_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The user's data folder is where XDG says it is."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))

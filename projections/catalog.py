@@ -1,0 +1,17 @@
+"""Every projection, by name."""
+
+from projections.dead_letters import DEAD_LETTER_ARCHIVE
+from projections.events import EVENTS
+from projections.live import LIVE
+from projections.projection import Projection, TableProjection
+from projections.sessions import SESSIONS
+from projections.statistics import STATISTICS
+from projections.summaries import SUMMARIES
+from projections.usage import USAGE
+
+TABLE_PROJECTIONS: dict[str, TableProjection] = {
+    projection.name: projection for projection in (EVENTS, USAGE, DEAD_LETTER_ARCHIVE)
+}
+PROJECTIONS: dict[str, Projection] = TABLE_PROJECTIONS | {
+    projection.name: projection for projection in (LIVE, SESSIONS, SUMMARIES, STATISTICS)
+}

@@ -1,0 +1,126 @@
+"""Makes the calls of a projection in Redis, or Valkey."""
+
+from collections.abc import Sequence
+from functools import cache
+from hashlib import sha1
+from pathlib import Path
+from typing import Any
+
+from redis import exceptions
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from projections.calls import Call
+from projections.errors import RowsRefusedError, SetStoreError, StoreRestartedError, StoreUnavailableError
+from projections.loop import Progress
+from projections.projection import Row
+from runtime.settings import Settings
+
+FOLDER = Path(__file__).parent / "lua"
+CONNECT_TIMEOUT_S = 5.0
+TIMEOUT_S = 30.0
+ROOT = "headrace:"
+
+# What passes by itself, or when somebody makes room: the same call can succeed later.
+OUTAGES = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
+    exceptions.TryAgainError,
+    exceptions.ClusterDownError,
+    exceptions.MasterDownError,
+    OSError,
+)
+
+
+def redis_url(settings: Settings) -> str:
+    """The URL of Redis, with its password; raises `SetStoreError` where none is set."""
+    if settings.redis is None:
+        raise SetStoreError(
+            "no Redis is set: give its URL in HEADRACE_REDIS, or as `redis` in headrace.toml, for instance "
+            "redis://127.0.0.1:6379/0"
+        )
+    return settings.redis.get_secret_value()
+
+
+@cache
+def script(name: str) -> tuple[str, str]:
+    """The text of `lua/<name>.lua`, and the digest that Redis knows it by."""
+    text = (FOLDER / f"{name}.lua").read_text(encoding="utf-8")
+    return text, sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class RedisCalls:
+    """A connection to Redis for one projection; `prefix` is what its keys begin with.
+
+    The hash `progress:{name}` says how far it is, so that a Redis that lost some or all of its data is filled again.
+    """
+
+    def __init__(self, name: str, url: str, prefix: str) -> None:
+        self._prefix = prefix
+        self._progress_key = f"{prefix}progress:{name}"
+        self._run_id = ""
+        # Without retries of its own, which would write to another Redis than the one that was asked for its progress.
+        self._redis: Any = Redis.from_url(
+            url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0)
+        )
+
+    async def write(self, rows: Sequence[Row]) -> None:
+        """Make the calls in their order; those that were made before change nothing.
+
+        Raises:
+            StoreUnavailableError: try again later.
+            StoreRestartedError: go on from `progress`; nothing was written.
+        RowsRefusedError: at least one of them fails each time.
+        """
+        calls = [row for row in rows if isinstance(row, Call)]
+        try:
+            if self._run_id not in ("", await self._running()):
+                raise StoreRestartedError("Redis was restarted, or another one took its place")
+            if not calls:
+                return
+            results = await self._make(calls)
+            if any(isinstance(result, exceptions.NoScriptError) for result in results):
+                await self._load(calls)
+                results = await self._make(calls)
+        except OUTAGES as error:
+            raise StoreUnavailableError(f"Redis: {error}") from error
+        for result in results:
+            if isinstance(result, OUTAGES):
+                raise StoreUnavailableError(f"Redis: {result}") from result
+            if isinstance(result, Exception):
+                raise RowsRefusedError(f"Redis: {result}") from result
+
+    async def progress(self) -> Progress:
+        """How far this Redis is: it is asked, because one that was restarted may have lost what it was told last."""
+        try:
+            run_id = await self._running()
+            found: dict[bytes, bytes] = await self._redis.hgetall(self._progress_key)
+        except OUTAGES as error:
+            raise StoreUnavailableError(f"Redis: {error}") from error
+        self._run_id = run_id
+        places = {tuple(place.decode().rsplit("/", 1)): int(offset) for place, offset in found.items()}
+        return {(topic, int(partition)): offset for (topic, partition), offset in places.items()}
+
+    async def _running(self) -> str:
+        info = await self._redis.info("server")
+        return str(info["run_id"])
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._redis.aclose()
+
+    async def _make(self, calls: Sequence[Call]) -> list[Any]:
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for call in calls:
+                keys = [self._prefix + key for key in call.keys]
+                pipeline.evalsha(script(call.script)[1], len(keys), *keys, *call.arguments)
+            done = {f"{call.topic}/{call.partition}": call.offset + 1 for call in calls}
+            pipeline.hset(self._progress_key, mapping=done)
+            return list(await pipeline.execute(raise_on_error=False))
+
+    async def _load(self, calls: Sequence[Call]) -> None:
+        for name in sorted({call.script for call in calls}):
+            await self._redis.script_load(script(name)[0])

@@ -1,0 +1,77 @@
+"""What each session does now: its status, its current turn and step, its last activity.
+
+`session:{session}` is a hash; `sessions` has all of them by the time of their last event.
+"""
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from projections.calls import DAY_MS, Call, CallProjection, version
+from projections.record import Record, utc
+from schemas.codec import decode_agent_event
+from schemas.events import (
+    AgentEvent,
+    ApprovalRequested,
+    ToolCalled,
+    ToolReturned,
+    TurnCancelled,
+    TurnCompleted,
+    TurnFailed,
+    TurnStarted,
+)
+from schemas.topics import AGENT_EVENTS
+
+LIFETIME_MS = 7 * DAY_MS
+
+
+def rows(record: Record) -> Iterator[Call]:
+    """One call for each event."""
+    event = decode_agent_event(record.value)
+    known = version(event)
+    fields = [part for name, value in _fields(event).items() for part in (name, value)]
+    yield Call(
+        utc(event.at),
+        record.topic,
+        record.partition,
+        record.offset,
+        "session",
+        (f"session:{event.session_id}", "sessions"),
+        (
+            event.session_id,
+            known.seq,
+            known.at_ms,
+            LIFETIME_MS,
+            event.turn_id,
+            int(isinstance(event, TurnCompleted | TurnFailed | TurnCancelled)),
+            *fields,
+        ),
+    )
+
+
+def _fields(event: AgentEvent) -> dict[str, str]:
+    fields = {"agent": event.agent, "message_id": event.message_id, "tool": "", "step": ""}
+    match event:
+        case TurnStarted():
+            fields |= {"status": "running", "user_id": event.user_id or "", "tenant": event.tenant or ""}
+        case ToolCalled():
+            fields |= {"status": "running", "tool": event.tool, "step": _step(event.call_id)}
+        case ToolReturned():
+            fields |= {"status": "running", "step": _step(event.call_id)}
+        case ApprovalRequested():
+            fields |= {"status": "waiting_for_approval", "tool": event.tool, "step": _step(event.call_id)}
+        case TurnCompleted():
+            fields |= {"status": "completed"}
+        case TurnFailed():
+            fields |= {"status": "failed"}
+        case TurnCancelled():
+            fields |= {"status": "cancelled"}
+        case _:
+            assert_never(event)
+    return fields
+
+
+def _step(call_id: str) -> str:
+    return call_id.rpartition("/")[2]
+
+
+SESSIONS = CallProjection(name="sessions", topics=(AGENT_EVENTS,), rows=rows)

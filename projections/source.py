@@ -1,0 +1,175 @@
+"""Records of a projection's topics from the brokers, as a member of the projection's own consumer group."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from projections.errors import StoreUnavailableError
+from projections.loop import FIRST_WAIT_S, LONGEST_WAIT_S, Progress, pause
+from projections.projection import Projection
+from projections.record import Record
+from runtime.kafka import client_arguments, group_id, topic_name
+from runtime.lenient_records import accept_any_header_name
+from runtime.settings import Settings
+from schemas.topics import MAX_INTERNAL_BYTES
+
+MAX_RECORDS = 1_000
+"""Of one batch: enough to make the cost of a transaction small, few enough to be written in a fraction of a second."""
+IDLE_S = 0.5
+FETCH_MAX_WAIT_MS = 200
+"""aiokafka has one fetch per broker in flight: what arrives on one partition can wait so long for the idle ones."""
+LAG_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 10.0
+
+log = structlog.get_logger()
+
+
+def projection_group(settings: Settings, name: str) -> str:
+    """The consumer group of a projection: each keeps its own progress."""
+    return f"{group_id(settings)}-project-{name}"
+
+
+def record_of(settings: Settings, record: ConsumerRecord) -> Record:
+    """What a projection takes of a consumer's record; a missing value is an empty one."""
+    topic = record.topic.removeprefix(settings.topic_prefix)
+    return Record(topic, record.partition, record.offset, record.value or b"", record.timestamp)
+
+
+class KafkaSource:
+    """Records from the brokers; brokers that are away are waited for."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        projection: Projection,
+        progress: Callable[[], Awaitable[Progress | None]],
+        stopping: asyncio.Event,
+    ) -> None:
+        self._settings = settings
+        self._projection = projection
+        self._progress = progress
+        self._stopping = stopping
+        self._consumer: AIOKafkaConsumer | None = None
+        self._taken: dict[TopicPartition, int] = {}
+
+    async def take(self) -> list[Record]:
+        """The next records; raises `Stopped`."""
+        consumer = await self._started()
+        try:
+            found = await consumer.getmany(timeout_ms=int(IDLE_S * 1000), max_records=MAX_RECORDS)
+        except KafkaError as error:
+            # A record whose batch is damaged, a right that was taken away: begin again from what was committed.
+            log.error("cannot_read", projection=self._projection.name, error=repr(error), wait_s=LONGEST_WAIT_S)
+            await self.stop()
+            await pause(LONGEST_WAIT_S, self._stopping)
+            return []
+        self._taken |= {partition: records[-1].offset + 1 for partition, records in found.items() if records}
+        return [record_of(self._settings, record) for records in found.values() for record in records]
+
+    async def commit(self) -> None:
+        """Commit what was taken. What fails here is committed with the next records, or comes again."""
+        if self._consumer is None or not self._taken:
+            return
+        try:
+            await self._consumer.commit(self._taken)
+        except (CommitFailedError, IllegalStateError):
+            # Some of the partitions are another member's now, who begins where the last commit was.
+            self._taken.clear()
+        except KafkaError as error:
+            log.warning("cannot_commit", projection=self._projection.name, error=repr(error))
+        else:
+            self._taken.clear()
+
+    async def lag(self) -> int:
+        """How many records of our partitions were not taken; 0 while the brokers do not say."""
+        if self._consumer is None:
+            return 0
+        partitions = list(self._consumer.assignment())
+        try:
+            async with asyncio.timeout(LAG_TIMEOUT_S):
+                ends = await self._consumer.end_offsets(partitions)
+                return sum([ends[one] - await self._consumer.position(one) for one in partitions])
+        except (KafkaError, TimeoutError):
+            return 0
+
+    async def stop(self) -> None:
+        """Leave the group."""
+        if self._consumer is not None:
+            consumer, self._consumer = self._consumer, None
+            self._taken.clear()
+            try:
+                await asyncio.wait_for(consumer.stop(), STOP_TIMEOUT_S)
+            except (TimeoutError, KafkaError) as error:
+                # Without a goodbye, the others take over after the session's timeout.
+                log.warning("left_without_goodbye", projection=self._projection.name, error=repr(error))
+
+    async def _started(self) -> AIOKafkaConsumer:
+        wait_s = FIRST_WAIT_S
+        while self._consumer is None:
+            consumer = self._make()
+            try:
+                await consumer.start()
+            except (KafkaError, OSError) as error:
+                await consumer.stop()
+                log.warning("brokers_unavailable", projection=self._projection.name, error=repr(error), wait_s=wait_s)
+                await pause(wait_s, self._stopping)
+                wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+            else:
+                self._consumer = consumer
+        return self._consumer
+
+    def _make(self) -> Any:
+        accept_any_header_name()
+        name, settings = self._projection.name, self._settings
+        consumer = AIOKafkaConsumer(
+            **client_arguments(settings, f"headrace-project-{name}"),
+            group_id=projection_group(settings, name),
+            group_instance_id=None if settings.name is None else f"{settings.name}-{name}",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+            max_partition_fetch_bytes=MAX_INTERNAL_BYTES,
+        )
+        topics = [topic_name(settings, topic) for topic in self._projection.topics]
+        consumer.subscribe(topics, listener=_Seek(consumer, self._seek))
+        return consumer
+
+    async def _seek(self, consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> None:
+        """Go on where the store is; where it does not know, where the last commit was."""
+        wait_s = FIRST_WAIT_S
+        while not self._stopping.is_set():
+            try:
+                progress = await self._progress()
+            except StoreUnavailableError as error:
+                log.warning("store_unavailable", projection=self._projection.name, error=str(error), wait_s=wait_s)
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+                continue
+            if progress is not None:
+                for one in partitions:
+                    topic = one.topic.removeprefix(self._settings.topic_prefix)
+                    # An offset that the topic no longer has becomes its oldest one.
+                    consumer.seek(one, progress.get((topic, one.partition), 0))
+            return
+
+
+class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is not typed.
+    """Tells where to begin in partitions that were just assigned."""
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        seek: Callable[[AIOKafkaConsumer, Iterable[TopicPartition]], Awaitable[None]],
+    ) -> None:
+        self._consumer = consumer
+        self._seek = seek
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Nothing is kept for them."""
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        await self._seek(self._consumer, assigned)

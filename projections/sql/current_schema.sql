@@ -1,0 +1,2 @@
+-- Where the live tables are.
+SELECT current_schema();

@@ -1,0 +1,2 @@
+-- The old rows of a partition.
+DROP TABLE "{live}".{part};
