@@ -13,7 +13,7 @@ def once(events: Iterable[Event], *, same_content: bool = True) -> list[Event]:
     first: dict[tuple[str, int], Event] = {}
     for event in events:
         known = first.setdefault((event["session_id"], event["seq"]), event)
-        assert known == event or not same_content, f"two events have the same place in their session: {known} and {event}"
+        assert known == event or not same_content, f"two events in one place: {known} and {event}"
     return list(first.values())
 
 

@@ -77,7 +77,7 @@ async def test_another_worker_takes_over_from_one_that_is_killed(cluster: Cluste
 async def test_a_worker_that_wakes_up_too_late_does_no_harm(cluster: Cluster) -> None:
     """SIGSTOP past the session timeout, then SIGCONT: its partitions went to the other, which it must not disturb.
 
-    Writers are not fenced: with a call's late outcome of its own it may publish an end a second time, in the same place.
+    Writers are not fenced: with a late outcome of its own it may publish an end a second time, in the same place.
     """
     await cluster.start(workers=2)
     first = messages(100, "a")
