@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("schemas", "agents", "streams", "projections", "runtime", "headrace", "tests", "bench")
+FOLDERS = ("schemas", "agents", "streams", "projections", "gateway", "runtime", "headrace", "tests", "bench")
 MAX_FUNCTION_LINES = 60
 MAX_FILE_LINES = 400
 MAX_METHODS = 15

@@ -1,0 +1,1 @@
+"""The door: HTTP, server-sent events, WebSocket and the web console."""
