@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from agents.tools.http_get import FetchBounds, Resolve
+from agents.tools.fetch_bounds import FetchBounds, Resolve
 from agents.tools.port import ToolError
 from agents.tools.public_address import parse_address
 

@@ -1,34 +1,16 @@
 """Reads a public web page or API. What may be reached and how much is read is bounded here; `http_fetch` does it."""
 
 import socket
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import msgspec
-from msgspec import Struct
 
 from agents.tools.declaration import Tool, tool
-from agents.tools.public_address import Address, is_public
+from agents.tools.fetch_bounds import FetchBounds, Resolve
 
 DNS_THREADS = 4
 """Of its own: a name whose server never answers must not hold the threads that the rest of the worker resolves with."""
-
-Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""From host name and port to addresses; raises OSError where there are none."""
-
-
-class FetchBounds(Struct, frozen=True, kw_only=True):
-    """`allow_addresses` may be reached though they are not public; meant for tests against servers on this machine."""
-
-    allow_addresses: frozenset[Address] = frozenset()
-    ports: frozenset[int] = frozenset({80, 443})
-    max_body_bytes: int = 1 << 20  # After decompression: ten times what the model gets to read.
-    max_redirects: int = 5
-    timeout_s: float = 15.0  # Of everything together: names, redirects, body.
-
-    def allows(self, address: Address) -> bool:
-        return is_public(address) or address in self.allow_addresses
 
 
 def http_get_tool(*, bounds: FetchBounds | None = None, resolve: Resolve | None = None) -> Tool:

@@ -13,7 +13,8 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from agents.tools import Toolbox, ToolContext, ToolFault, ToolReturn
-from agents.tools.http_get import FetchBounds, Resolve, http_get_tool
+from agents.tools.fetch_bounds import FetchBounds, Resolve
+from agents.tools.http_get import http_get_tool
 from schemas.failure import FailureCode
 
 LOOPBACK = ip_address("127.0.0.1")

@@ -1,0 +1,23 @@
+"""What an outgoing request may reach, and how much of the answer is read."""
+
+from collections.abc import Awaitable, Callable
+
+from msgspec import Struct
+
+from agents.tools.public_address import Address, is_public
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+"""From host name and port to addresses; raises OSError where there are none."""
+
+
+class FetchBounds(Struct, frozen=True, kw_only=True):
+    """`allow_addresses` may be reached though they are not public; meant for tests against servers on this machine."""
+
+    allow_addresses: frozenset[Address] = frozenset()
+    ports: frozenset[int] = frozenset({80, 443})
+    max_body_bytes: int = 1 << 20  # After decompression: ten times what the model gets to read.
+    max_redirects: int = 5
+    timeout_s: float = 15.0  # Of everything together: names, redirects, body.
+
+    def allows(self, address: Address) -> bool:
+        return is_public(address) or address in self.allow_addresses
