@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from docs.record_schemas import TYPE_IS_OPTIONAL
+from schemas.audit import Act, AuditEvent, Outcome
 from schemas.codec import cloud_event_headers, encode
 from schemas.commands import ApprovalDecision, Broadcast, CancelTurn, EndSession, UserMessage
 from schemas.content import Base64Source, ImageBlock, TextBlock, ToolUseBlock
@@ -246,6 +247,41 @@ DELTAS = (
     ),
 )
 
+AUDITED = (
+    Example(
+        name="sent",
+        record=AuditEvent(
+            id="0197a1f0-6d2b-7c35-9d1e-2f4b8c6a0e13",
+            at=NOW,
+            event_type=Act.COMMAND_SENT,
+            outcome=Outcome.SUCCESS,
+            user_id="u-7",
+            session_id=SESSION,
+            ip_address="192.0.2.7",
+            key_id="5f0c2a9b7d3e4816",
+            details={"command": "user_message", "command_id": MESSAGE},
+        ),
+        id="0197a1f0-6d2b-7c35-9d1e-2f4b8c6a0e13",
+        by="gateway",
+        traced=True,
+    ),
+    Example(
+        name="denied",
+        record=AuditEvent(
+            id="0197a1f0-70a4-7f0e-8a52-6b1d3c9e5f72",
+            at=NOW,
+            event_type=Act.AUTHENTICATION_FAILED,
+            outcome=Outcome.DENIED,
+            outcome_details="the key was revoked",
+            ip_address="192.0.2.7",
+            key_id="5f0c2a9b7d3e4816",
+            details={"method": "GET", "path": "/v1/sessions"},
+        ),
+        id="0197a1f0-70a4-7f0e-8a52-6b1d3c9e5f72",
+        by="gateway",
+    ),
+)
+
 LETTERS = (
     Example(
         name="letter",
@@ -267,7 +303,7 @@ LETTERS = (
     ),
 )
 
-EXAMPLES: tuple[Example, ...] = (*COMMANDS, *FACTS, *ORDERS, *EVENTS, *DELTAS, *LETTERS)
+EXAMPLES: tuple[Example, ...] = (*COMMANDS, *FACTS, *ORDERS, *EVENTS, *DELTAS, *AUDITED, *LETTERS)
 
 
 def examples_of(record: type[Struct]) -> list[Example]:

@@ -10,6 +10,7 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
+from schemas.audit import AuditEvent
 from schemas.commands import ApprovalDecision, Broadcast, CancelTurn, Command, EndSession, UserMessage
 from schemas.dead_letter import DeadLetter
 from schemas.effects import CallModel, CallTool
@@ -24,6 +25,7 @@ decode_agent_event: Callable[[bytes], AgentEvent] = msgspec.json.Decoder(AgentEv
 decode_agent_delta: Callable[[bytes], AgentDelta] = msgspec.json.Decoder(AgentDelta).decode
 decode_call_model = msgspec.json.Decoder(CallModel).decode
 decode_call_tool = msgspec.json.Decoder(CallTool).decode
+decode_audit_event = msgspec.json.Decoder(AuditEvent).decode
 decode_dead_letter = msgspec.json.Decoder(DeadLetter).decode
 decode_broadcast = msgspec.json.Decoder(Broadcast).decode
 

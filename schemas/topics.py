@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from schemas.audit import AuditEvent
 from schemas.commands import ApprovalDecision, Broadcast, CancelTurn, EndSession, UserMessage
 from schemas.dead_letter import DeadLetter
 from schemas.effects import CallModel, CallTool
@@ -159,6 +160,17 @@ AGENT_DELTAS = Topic(
     read_by="anyone",
     retention_ms=HOUR_MS,
 )
+AUDIT_EVENTS = Topic(
+    name="audit-events",
+    access=Access.PUBLIC_OUT,
+    key="session_id where there is one, else the id of the API key, or none",
+    records=(AuditEvent,),
+    description="Who did what at the door. Drop an `id` that was seen: events may be repeated.",
+    written_by="gateway, the headrace command",
+    read_by="anyone",
+    retention_ms=30 * DAY_MS,
+    max_message_bytes=MAX_PUBLIC_IN_BYTES,
+)
 DEAD_LETTERS = Topic(
     name="dead-letters",
     access=Access.PUBLIC_OUT,
@@ -178,5 +190,6 @@ TOPICS: tuple[Topic, ...] = (
     TOOL_CALLS,
     AGENT_EVENTS,
     AGENT_DELTAS,
+    AUDIT_EVENTS,
     DEAD_LETTERS,
 )

@@ -20,6 +20,7 @@ from schemas.codec import (
     cloud_event_headers,
     decode_agent_delta,
     decode_agent_event,
+    decode_audit_event,
     decode_broadcast,
     decode_call_model,
     decode_call_tool,
@@ -41,6 +42,7 @@ DECODERS: dict[str, Callable[[bytes], Struct]] = {
     "tool-calls": decode_call_tool,
     "agent-events": decode_agent_event,
     "agent-deltas": decode_agent_delta,
+    "audit-events": decode_audit_event,
     "dead-letters": decode_dead_letter,
 }
 DECODER_OF = {record: DECODERS[topic.name] for topic in TOPICS for record in topic.records}
