@@ -6,8 +6,8 @@ from typing import Any
 
 import asyncpg
 
-from projections.errors import RowsRefusedError, SetStoreError, StoreUnavailableError
-from runtime.settings import Settings
+from projections.errors import RowsRefusedError, StoreUnavailableError
+from runtime.stores import POSTGRES_OUTAGES, SetStoreError
 
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 120.0
@@ -21,18 +21,6 @@ REFUSALS = (
     asyncpg.ProgramLimitExceededError,
     ValueError,
 )
-# The internal error is what a connection says that breaks while a statement is under way.
-OUTAGES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
-
-
-def postgres_url(settings: Settings) -> str:
-    """The database's URL, with its password; raises `SetStoreError` where none is set."""
-    if settings.postgres is None:
-        raise SetStoreError(
-            "no PostgreSQL is set: give its URL in HEADRACE_POSTGRES, or as `postgres` in headrace.toml, for instance "
-            "postgresql://headrace:PASSWORD@127.0.0.1:5432/headrace"
-        )
-    return settings.postgres.get_secret_value()
 
 
 async def connect(url: str, *, schemas: str | None = None, timeout_s: float | None = COMMAND_TIMEOUT_S) -> Any:
@@ -83,7 +71,7 @@ def store_errors() -> Iterator[None]:
     """Turns the errors of asyncpg into those of projections."""
     try:
         yield
-    except OUTAGES as error:
+    except POSTGRES_OUTAGES as error:
         raise StoreUnavailableError(_said(error)) from error
 
 

@@ -5,10 +5,6 @@ class ProjectionError(Exception):
     """The base of all errors of projections that a person must act on."""
 
 
-class SetStoreError(ProjectionError):
-    """The store that a projection writes to is not set."""
-
-
 class MigrateFirstError(ProjectionError):
     """The database is older than this Headrace: run `headrace migrate`."""
 

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
-from projections.database import connected, postgres_url, store_errors
+from projections.database import connected, store_errors
 from projections.errors import RebuildRunsError, StoreUnavailableError
 from projections.loop import Writer
 from projections.migrations import require_migrated
@@ -27,6 +27,7 @@ from projections.tables import Tables
 from runtime.kafka import client_arguments, topic_name
 from runtime.lenient_records import accept_any_header_name
 from runtime.settings import Settings
+from runtime.stores import postgres_url
 from schemas.topics import MAX_INTERNAL_BYTES
 
 LOCK = 4_847_201_392

@@ -12,37 +12,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from projections.calls import Call
-from projections.errors import RowsRefusedError, SetStoreError, StoreRestartedError, StoreUnavailableError
+from projections.errors import RowsRefusedError, StoreRestartedError, StoreUnavailableError
 from projections.loop import Progress
 from projections.projection import Row
-from runtime.settings import Settings
+from runtime.stores import REDIS_OUTAGES
 
 FOLDER = Path(__file__).parent / "lua"
 CONNECT_TIMEOUT_S = 5.0
 TIMEOUT_S = 30.0
-ROOT = "headrace:"
-
-# What passes by itself, or when somebody makes room: the same call can succeed later.
-OUTAGES = (
-    exceptions.ConnectionError,
-    exceptions.TimeoutError,
-    exceptions.OutOfMemoryError,
-    exceptions.ReadOnlyError,
-    exceptions.TryAgainError,
-    exceptions.ClusterDownError,
-    exceptions.MasterDownError,
-    OSError,
-)
-
-
-def redis_url(settings: Settings) -> str:
-    """The URL of Redis, with its password; raises `SetStoreError` where none is set."""
-    if settings.redis is None:
-        raise SetStoreError(
-            "no Redis is set: give its URL in HEADRACE_REDIS, or as `redis` in headrace.toml, for instance "
-            "redis://127.0.0.1:6379/0"
-        )
-    return settings.redis.get_secret_value()
 
 
 @cache
@@ -73,7 +50,7 @@ class RedisCalls:
         Raises:
             StoreUnavailableError: try again later.
             StoreRestartedError: go on from `progress`; nothing was written.
-        RowsRefusedError: at least one of them fails each time.
+            RowsRefusedError: at least one of them fails each time.
         """
         calls = [row for row in rows if isinstance(row, Call)]
         try:
@@ -85,10 +62,10 @@ class RedisCalls:
             if any(isinstance(result, exceptions.NoScriptError) for result in results):
                 await self._load(calls)
                 results = await self._make(calls)
-        except OUTAGES as error:
+        except REDIS_OUTAGES as error:
             raise StoreUnavailableError(f"Redis: {error}") from error
         for result in results:
-            if isinstance(result, OUTAGES):
+            if isinstance(result, REDIS_OUTAGES):
                 raise StoreUnavailableError(f"Redis: {result}") from result
             if isinstance(result, Exception):
                 raise RowsRefusedError(f"Redis: {result}") from result
@@ -98,7 +75,7 @@ class RedisCalls:
         try:
             run_id = await self._running()
             found: dict[bytes, bytes] = await self._redis.hgetall(self._progress_key)
-        except OUTAGES as error:
+        except REDIS_OUTAGES as error:
             raise StoreUnavailableError(f"Redis: {error}") from error
         self._run_id = run_id
         places = {tuple(place.decode().rsplit("/", 1)): int(offset) for place, offset in found.items()}

@@ -8,15 +8,15 @@ from collections.abc import Collection
 import structlog
 
 from projections.catalog import PROJECTIONS
-from projections.database import postgres_url
-from projections.errors import SetStoreError, StoreUnavailableError
+from projections.errors import StoreUnavailableError
 from projections.loop import FIRST_WAIT_S, LONGEST_WAIT_S, Stopped, Store, follow, pause
 from projections.migrations import require_migrated
 from projections.projection import Projection, TableProjection
-from projections.redis_calls import ROOT, RedisCalls, redis_url
+from projections.redis_calls import RedisCalls
 from projections.source import KafkaSource
 from projections.tables import Tables
 from runtime.settings import Settings
+from runtime.stores import SetStoreError, postgres_url, redis_prefix, redis_url
 
 log = structlog.get_logger()
 
@@ -25,7 +25,7 @@ async def run_projections(settings: Settings, names: Collection[str] = ()) -> No
     """Run these projections, by default all, until SIGINT or SIGTERM; an error of ours in one stops all.
 
     Raises:
-        ProjectionError: no store is set, or the database is not as it must be.
+        SetStoreError: no store is set. ProjectionError: the database is not as it must be.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -100,4 +100,4 @@ def store_of(settings: Settings, projection: Projection) -> Store:
     """Where the projection writes; raises `SetStoreError` where that is not set."""
     if isinstance(projection, TableProjection):
         return Tables(projection, postgres_url(settings), projection.keep_days(settings.projections))
-    return RedisCalls(projection.name, redis_url(settings), f"{ROOT}{settings.topic_prefix}")
+    return RedisCalls(projection.name, redis_url(settings), redis_prefix(settings))

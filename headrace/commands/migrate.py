@@ -11,8 +11,8 @@ async def migrate(*, context: GlobalContext) -> int:
 
     Example: `HEADRACE_POSTGRES=postgresql://headrace:PASSWORD@127.0.0.1:5432/headrace headrace migrate`
     """
-    from projections.database import postgres_url
     from projections.migrations import migrate as apply
+    from runtime.stores import postgres_url
 
     applied = await apply(postgres_url(context.client_settings()))
     if context.json:
