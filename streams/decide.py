@@ -11,7 +11,7 @@ import structlog
 
 from agents.catalog import Catalog
 from agents.draft import Step
-from agents.reducer import quarantine, reduce
+from agents.handle import handle
 from agents.session import Session
 from schemas.codec import Headers, cloud_event_headers, decode_session_event
 from schemas.dead_letter import Cause
@@ -79,13 +79,13 @@ class Decide:
         partition, session_id = delivery.partition, event.session_id
         before = self._sessions.load(partition, session_id)
         emitted: Emitted = []
-        try:
-            step = reduce(self._catalog, before, event, delivery.offset)
-        except Exception as error:
-            log.exception("core_error", session_id=session_id, event_type=type(event).__name__)
-            cause = f"{type(error).__name__} at {delivery.topic}/{partition}/{delivery.offset}"
-            step = quarantine(self._catalog, before, event, delivery.offset, cause)
-            emitted.append(await self._bury(delivery, Cause.CORE_ERROR, f"{cause}: {error}", session_id))
+        place = f"{delivery.topic}/{partition}/{delivery.offset}"
+        handled = handle(self._catalog, before, event, delivery.offset, place)
+        step = handled.step
+        if handled.bug is not None:
+            log.exception("core_error", session_id=session_id, event_type=type(event).__name__, exc_info=handled.bug)
+            error = f"{handled.cause}: {handled.bug}"
+            emitted.append(await self._bury(delivery, Cause.CORE_ERROR, error, session_id))
         if step.refusal is not None:
             emitted.append(await self._bury(delivery, step.refusal.cause, step.refusal.error, session_id))
         emitted += await self._emit(step, event, before, partition)

@@ -5,7 +5,7 @@ from histories import History, catalog
 from shell_fixture import Bench, ManualOutbox, NoCalls, settle
 from simulation.worker import Tables
 
-import streams.decide
+import agents.handle
 from agents.reducer import reduce
 from schemas.codec import decode_agent_event, encode
 from schemas.dead_letter import Cause
@@ -42,7 +42,7 @@ async def test_a_bug_in_the_core_costs_one_session(monkeypatch: pytest.MonkeyPat
             raise ZeroDivisionError("a bug")
         return reduce(*arguments)  # type: ignore[arg-type]  # Handed on as they came.
 
-    monkeypatch.setattr(streams.decide, "reduce", broken)
+    monkeypatch.setattr(agents.handle, "reduce", broken)
     bench, decide, sessions = decider()
     for offset, session_id in enumerate(("good", "bad", "fine")):
         await decide.take(bench.delivery(offset, message(session_id)))

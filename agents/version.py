@@ -1,0 +1,10 @@
+"""The version of the core: what tells a log that is folded otherwise today from one that was damaged.
+
+The core is everything from which `agents.handle.handle` takes its outcome. A change after which some log leads to another
+state, effect or agent event gets the next number here, with one line that says what changed.
+"""
+
+CORE_VERSIONS: dict[int, str] = {
+    1: "the first version that recordings name",
+}
+CORE_VERSION = max(CORE_VERSIONS)
