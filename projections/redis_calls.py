@@ -1,6 +1,8 @@
 """Makes the calls of a projection in Redis, or Valkey."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import cache
 from hashlib import sha1
 from pathlib import Path
@@ -20,12 +22,15 @@ from runtime.stores import REDIS_OUTAGES
 FOLDER = Path(__file__).parent / "lua"
 CONNECT_TIMEOUT_S = 5.0
 TIMEOUT_S = 30.0
+PAUSE_POLL_S = 0.05
+PAUSE_PATIENCE_S = 5.0
+"""A pause takes a moment for each ten thousand sessions; whoever stops us is heard after so long."""
 
 
 @cache
 def script(name: str) -> tuple[str, str]:
-    """The text of `lua/<name>.lua`, and the digest that Redis knows it by."""
-    text = (FOLDER / f"{name}.lua").read_text(encoding="utf-8")
+    """The text of `lua/<name>.lua`, and the digest that Redis knows it by; `a+b` is one file after the other."""
+    text = "".join([(FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in name.split("+")])
     return text, sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -33,12 +38,16 @@ class RedisCalls:
     """A connection to Redis for one projection; `prefix` is what its keys begin with.
 
     The hash `progress:{name}` says how far it is, so that a Redis that lost some or all of its data is filled again.
+    Calls and progress change together. Nothing is written while the key `pause:{name}` exists: a rebuild then puts
+    other keys in the place of ours.
     """
 
     def __init__(self, name: str, url: str, prefix: str) -> None:
         self._prefix = prefix
         self._progress_key = f"{prefix}progress:{name}"
+        self._pause_key = f"{prefix}pause:{name}"
         self._run_id = ""
+        self._loaded: set[str] = set()
         # Without retries of its own, which would write to another Redis than the one that was asked for its progress.
         self._redis: Any = Redis.from_url(
             url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0)
@@ -58,9 +67,11 @@ class RedisCalls:
                 raise StoreRestartedError("Redis was restarted, or another one took its place")
             if not calls:
                 return
+            # Before the first call: one that fails because its script is not there still counts as progress.
+            await self._load({call.script for call in calls} - self._loaded)
             results = await self._make(calls)
             if any(isinstance(result, exceptions.NoScriptError) for result in results):
-                await self._load(calls)
+                await self._load({call.script for call in calls})
                 results = await self._make(calls)
         except REDIS_OUTAGES as error:
             raise StoreUnavailableError(f"Redis: {error}") from error
@@ -78,6 +89,7 @@ class RedisCalls:
         except REDIS_OUTAGES as error:
             raise StoreUnavailableError(f"Redis: {error}") from error
         self._run_id = run_id
+        self._loaded.clear()
         places = {tuple(place.decode().rsplit("/", 1)): int(offset) for place, offset in found.items()}
         return {(topic, int(partition)): offset for (topic, partition), offset in places.items()}
 
@@ -90,7 +102,21 @@ class RedisCalls:
         await self._redis.aclose()
 
     async def _make(self, calls: Sequence[Call]) -> list[Any]:
-        async with self._redis.pipeline(transaction=False) as pipeline:
+        for _ in range(int(PAUSE_PATIENCE_S / PAUSE_POLL_S)):
+            with suppress(exceptions.WatchError):
+                results = await self._make_unpaused(calls)
+                if results is not None:
+                    return results
+            await asyncio.sleep(PAUSE_POLL_S)
+        raise StoreUnavailableError("a rebuild puts its keys in the place of ours: wait until it has ended")
+
+    async def _make_unpaused(self, calls: Sequence[Call]) -> list[Any] | None:
+        """None in a pause. Raises `WatchError`, and has written nothing, where one began meanwhile."""
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            await pipeline.watch(self._pause_key)
+            if await pipeline.exists(self._pause_key):
+                return None
+            pipeline.multi()
             for call in calls:
                 keys = [self._prefix + key for key in call.keys]
                 pipeline.evalsha(script(call.script)[1], len(keys), *keys, *call.arguments)
@@ -98,6 +124,7 @@ class RedisCalls:
             pipeline.hset(self._progress_key, mapping=done)
             return list(await pipeline.execute(raise_on_error=False))
 
-    async def _load(self, calls: Sequence[Call]) -> None:
-        for name in sorted({call.script for call in calls}):
+    async def _load(self, names: Collection[str]) -> None:
+        for name in sorted(names):
             await self._redis.script_load(script(name)[0])
+            self._loaded.add(name)

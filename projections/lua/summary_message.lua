@@ -17,7 +17,9 @@ redis.call('HSET', KEYS[1], 'session_id', ARGV[1], 'user_id', ARGV[7], 'tenant',
     'messages', redis.call('SCARD', KEYS[2]))
 local expires = string.format('%d', tonumber(newest) + tonumber(ARGV[4]))
 redis.call('ZADD', KEYS[3], newest, ARGV[1])
-for _, key in ipairs(KEYS) do
-    redis.call('PEXPIREAT', key, expires)
-end
+redis.call('PEXPIREAT', KEYS[1], expires)
+redis.call('PEXPIREAT', KEYS[2], expires)
+-- Another conversation of the user can be newer than this one: messages of two partitions come in any order.
+local last = redis.call('ZRANGE', KEYS[3], -1, -1, 'WITHSCORES')[2]
+redis.call('PEXPIREAT', KEYS[3], string.format('%d', tonumber(last) + tonumber(ARGV[4])))
 return 1
