@@ -5,6 +5,7 @@
 
 import os
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -36,6 +37,14 @@ def user_data_dir() -> Path:
     """`$XDG_DATA_HOME/headrace`, or `~/.local/share/headrace` where that is not set."""
     root = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(root).expanduser() / "headrace"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address, or name."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _split_commas(value: object) -> object:
@@ -95,6 +104,40 @@ class ProjectionSettings(BaseModel):
     """Who did what; whole months are removed."""
 
 
+class GatewaySettings(BaseModel):
+    """The door: where it listens, and how much it takes on at once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: Annotated[str, Field(min_length=1, max_length=253)] = "127.0.0.1"
+    """The address to listen on; `0.0.0.0` for all of the machine's."""
+    port: Annotated[int, Field(ge=0, le=_PORT_MAX)] = 8088
+    """0: any port that is free; `gateway.ready` in the data directory says which."""
+    open: bool = False
+    """Let everybody in without a key, as an operator; only on a loopback address."""
+    proxies: Annotated[int, Field(ge=0, le=10)] = 0
+    """How many reverse proxies stand before it: so many entries of `X-Forwarded-For`, from the right, are believed."""
+    max_request_bytes: Annotated[int, Field(ge=1_024, le=64 << 20)] = 1 << 20
+    """Of one request's body; a message may have 512 KiB."""
+    requests: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    """Most requests at the same time, without streams; those that wait for an answer count."""
+    streams: Annotated[int, Field(ge=1, le=100_000)] = 5_000
+    """Most open streams, WebSockets included."""
+    requests_per_second: Annotated[float, Field(gt=0, le=100_000)] = 50.0
+    """Of a key that has no rate of its own; twice as many at once."""
+    drain_timeout_s: Annotated[float, Field(ge=0, le=3_600)] = 10.0
+    """How long a gateway that was told to stop lets running requests end."""
+
+    @model_validator(mode="after")
+    def _open_on_loopback_only(self) -> Self:
+        if self.open and not is_loopback(self.host):
+            raise ValueError(
+                f"expected a loopback host such as 127.0.0.1 where `open = true`, got {self.host}: nobody may get in "
+                "from elsewhere without a key; set gateway.host, or leave gateway.open out and create keys"
+            )
+        return self
+
+
 class Settings(BaseSettings):
     """Every setting with its default. Times and sizes have their unit in the name, or in the line below."""
 
@@ -145,6 +188,7 @@ class Settings(BaseSettings):
     redis: SecretStr | None = None
     """Where projections keep what is going on now: `redis://:password@host:port/0`, or `rediss://` with TLS."""
     projections: ProjectionSettings = ProjectionSettings()
+    gateway: GatewaySettings = GatewaySettings()
 
     log_format: Literal["auto", "console", "json"] = "auto"
     """`auto`: console where a person looks, JSON where a program reads."""

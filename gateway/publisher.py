@@ -1,0 +1,220 @@
+"""Writes commands and audit events to the topics. What it says it sent, the brokers have acknowledged."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from msgspec import Struct
+
+from gateway.metrics import Metrics
+from gateway.problems import Code, Problem
+from runtime.kafka import client_arguments, topic_name
+from runtime.settings import Settings
+from schemas.audit import AuditEvent
+from schemas.codec import cloud_event_headers, encode, type_tag
+from schemas.commands import Command
+from schemas.topics import AUDIT_EVENTS, MAX_INTERNAL_BYTES, USER_MESSAGES
+
+SOURCE = "/headrace/gateway"
+CONFIRM_TIMEOUT_S = 10.0
+"""Somebody waits. The record itself stays on its way: it may arrive later, and the same id is answered once."""
+CONNECT_TIMEOUT_S = 15.0
+LONGEST_WAIT_S = 5.0
+RETRY_AFTER_S = 5
+MAX_AUDITS_WAITING = 10_000
+"""Audit events that wait for the brokers, about 1 KB each; beyond that they go to the log only."""
+STOP_TIMEOUT_S = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Sent(Struct, frozen=True, kw_only=True):
+    """A record that the brokers have: its id, and where they keep it."""
+
+    id: str
+    partition: int
+    offset: int
+
+
+class Publisher:
+    """One producer that neither repeats nor reorders; it connects by itself, and again after a fatal error."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._producer: AIOKafkaProducer | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._connected = asyncio.Event()
+        self._audits: asyncio.Queue[AuditEvent] = asyncio.Queue(MAX_AUDITS_WAITING)
+        self._auditing: asyncio.Task[None] | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connected.is_set()
+
+    async def start(self) -> None:
+        """Begin to connect; returns at once."""
+        self._connecting = asyncio.create_task(self._connect(None), name="connect")
+        self._auditing = asyncio.create_task(self._write_audits(), name="audit")
+
+    async def stop(self) -> None:
+        """Send what waits, as far as the brokers take it in a few seconds, then close."""
+        if self._connected.is_set():
+            try:
+                await asyncio.wait_for(self._audits.join(), STOP_TIMEOUT_S)
+            except TimeoutError:
+                log.error("audit_events_lost", count=self._audits.qsize())
+        for task in (self._connecting, self._auditing):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if self._producer is not None:
+            await _close(self._producer)
+
+    async def send(self, command: Command, *, traceparent: str | None = None) -> Sent:
+        """Write a command that has an id; returns when all replicas have it.
+
+        Raises:
+            Problem: `unavailable`: not confirmed, send it again with the same id. `too_large`.
+        """
+        assert command.id is not None
+        headers = cloud_event_headers(
+            command,
+            id=command.id,
+            source=SOURCE,
+            at=datetime.now(UTC),
+            subject=command.session_id,
+            traceparent=traceparent,
+        )
+        topic = topic_name(self._settings, USER_MESSAGES)
+        key = command.session_id.encode()
+        sent = await self._publish(topic, key, encode(command), headers, command.id)
+        self._metrics.commands.labels(type_tag(command)).inc()
+        return sent
+
+    async def resend(self, topic: str, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]]) -> Sent:
+        """Write a record as it is to a topic, named as on the cluster; its id is its place.
+
+        Raises:
+            Problem: as `send`.
+        """
+        sent = await self._publish(topic, key, value, headers, "")
+        return Sent(id=f"{topic}/{sent.partition}/{sent.offset}", partition=sent.partition, offset=sent.offset)
+
+    async def audit(self, event: AuditEvent) -> None:
+        """Write an audit event soon; where too many wait for the brokers, it is in the log only."""
+        try:
+            self._audits.put_nowait(event)
+        except asyncio.QueueFull:
+            self._metrics.audits_dropped.inc()
+            log.error("audit_event_lost", audit=encode(event).decode())
+
+    async def _publish(
+        self, topic: str, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]], id: str
+    ) -> Sent:
+        producer = self._producer
+        if producer is None:
+            raise _not_confirmed(id)
+        try:
+            with self._metrics.publish_seconds.time():
+                async with asyncio.timeout(CONFIRM_TIMEOUT_S):
+                    sending = await producer.send(topic, value, key=key, headers=list(headers))
+                    sending.add_done_callback(_ignore)
+                    sent = await asyncio.shield(sending)
+        except MessageSizeTooLargeError:
+            raise Problem(
+                Code.TOO_LARGE, f"expected a record that the brokers take, got {len(value):,} bytes: send less"
+            ) from None
+        except TimeoutError:
+            raise _not_confirmed(id) from None
+        except KafkaError as error:
+            log.warning("publish_failed", topic=topic, error=repr(error))
+            self._renew(producer)
+            raise _not_confirmed(id) from error
+        return Sent(id=id, partition=sent.partition, offset=sent.offset)
+
+    async def _write_audits(self) -> None:
+        topic = topic_name(self._settings, AUDIT_EVENTS)
+        while True:
+            event = await self._audits.get()
+            key = event.session_id or event.key_id
+            headers = cloud_event_headers(event, id=event.id, source=SOURCE, at=event.at, subject=key or event.id)
+            try:
+                await self._write_audit(topic, None if key is None else key.encode(), encode(event), headers)
+            finally:
+                self._audits.task_done()
+
+    async def _write_audit(self, topic: str, key: bytes | None, value: bytes, headers: Any) -> None:
+        """Waits as long as it takes: the queue behind it is bounded."""
+        while True:
+            await self._connected.wait()
+            producer = self._producer
+            assert producer is not None
+            try:
+                await producer.send_and_wait(topic, value, key=key, headers=headers)
+            except MessageSizeTooLargeError:
+                self._metrics.audits_dropped.inc()
+                log.error("audit_event_lost", audit=value[:1_000].decode(errors="replace"))
+            except KafkaError as error:
+                log.warning("audit_failed", error=repr(error))
+                self._renew(producer)
+                await asyncio.sleep(1)
+                continue
+            return
+
+    def _renew(self, failed: AIOKafkaProducer) -> None:
+        """A producer that failed may be of no use any more: its numbering of records is broken, or it is fenced."""
+        if self._producer is failed:
+            self._producer = None
+            self._connected.clear()
+            self._connecting = asyncio.create_task(self._connect(failed), name="connect")
+
+    async def _connect(self, failed: AIOKafkaProducer | None) -> None:
+        if failed is not None:
+            await _close(failed)
+        wait_s = 0.1
+        while True:
+            producer = AIOKafkaProducer(
+                **client_arguments(self._settings, "headrace-gateway"),
+                acks="all",
+                enable_idempotence=True,
+                max_request_size=MAX_INTERNAL_BYTES,
+            )
+            try:
+                await asyncio.wait_for(producer.start(), CONNECT_TIMEOUT_S)
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.warning("brokers_unavailable", brokers=self._settings.brokers, error=repr(error), wait_s=wait_s)
+                await _close(producer)
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+                continue
+            self._producer = producer
+            self._connected.set()
+            return
+
+
+def _not_confirmed(id: str) -> Problem:
+    again = f"send it again with the id {id}, and it is answered once" if id else "look whether it arrived"
+    return Problem(
+        Code.UNAVAILABLE,
+        f"the brokers did not confirm the record: it may have arrived, or may still; {again}",
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+    )
+
+
+def _ignore(sending: "asyncio.Future[Any]") -> None:
+    """Whoever waited has gone; reading the exception keeps asyncio from reporting it."""
+    if not sending.cancelled():
+        sending.exception()
+
+
+async def _close(producer: AIOKafkaProducer) -> None:
+    """Send what waits, and close; brokers that are away are not waited for."""
+    try:
+        await asyncio.wait_for(producer.stop(), STOP_TIMEOUT_S)
+    except (KafkaError, OSError, TimeoutError) as error:
+        log.warning("producer_not_stopped", error=repr(error))

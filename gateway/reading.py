@@ -1,0 +1,78 @@
+"""Reads what a request says into a type, and writes a type as its answer. What does not fit is a `Problem`."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from gateway.caller import Caller
+from gateway.problems import Code, Problem
+from gateway.route import PATH_PARAMETERS
+
+T = TypeVar("T", bound=Struct)
+JSON = "application/json"
+
+
+async def read_body(request: web.Request, kind: type[T]) -> T:
+    """The JSON body.
+
+    Raises:
+        Problem: `not_json_type`, `not_json`, `not_valid` or `too_large`.
+    """
+    if request.content_type != JSON:
+        raise Problem(Code.NOT_JSON_TYPE, f"expected `Content-Type: {JSON}`, got {request.content_type}")
+    value = await request.read()
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except msgspec.ValidationError as error:
+        raise _not_valid("the body", error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(Code.NOT_JSON, f"expected a JSON object as the body: {error}") from None
+
+
+def read_query(request: web.Request, kind: type[T]) -> T:
+    """The parameters behind the `?`, each given once; raises `Problem(not_valid)`."""
+    given = dict(request.query)
+    if len(given) != len(request.query):
+        repeated = sorted({name for name in given if len(request.query.getall(name)) > 1})
+        raise Problem(Code.NOT_VALID, f"expected each parameter once, got {', '.join(repeated)} more than once")
+    unknown = sorted(set(given) - set(kind.__struct_encode_fields__))
+    if unknown:
+        known = ", ".join(kind.__struct_encode_fields__) or "none"
+        raise Problem(
+            Code.NOT_VALID,
+            f"expected the parameters {known}, got others",
+            errors=[f"no such parameter: `{name[:100]}`" for name in unknown],
+        )
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _not_valid("the query", error) from None
+
+
+def read_path(request: web.Request, name: str) -> Any:
+    """The part of the path that a route has in braces, as `PATH_PARAMETERS` types it; raises `Problem(not_valid)`."""
+    try:
+        return msgspec.convert(request.match_info[name], PATH_PARAMETERS[name], strict=False)
+    except msgspec.ValidationError as error:
+        raise _not_valid(f"`{name}` in the path", error) from None
+
+
+def read_session_id(request: web.Request, caller: Caller) -> str:
+    """The session that the path names, where the caller may address it.
+
+    Raises:
+        Problem: `not_valid` or `wrong_tenant`; the same whether or not there is such a session.
+    """
+    return caller.require_session(str(read_path(request, "session_id")))
+
+
+def answer(record: Struct, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """The record as JSON."""
+    return web.Response(body=msgspec.json.encode(record), status=status, content_type=JSON, headers=headers)
+
+
+def _not_valid(what: str, error: msgspec.ValidationError) -> Problem:
+    return Problem(Code.NOT_VALID, f"{what} is not as it must be: {error}", errors=[str(error)])
