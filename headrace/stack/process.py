@@ -39,6 +39,15 @@ class RestartPolicy:
         return float(min(self.first_delay_s * 2 ** max(0, quick_deaths - 1), self.max_delay_s))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """In whose name and in which folder a process runs, and how it is told to end; by default as this one does."""
+
+    user: str | None = None
+    folder: Path | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+
+
 @dataclass(frozen=True)
 class Exit:
     """One end of a process: `code` is the exit status, or minus the signal's number."""
@@ -50,6 +59,9 @@ class Exit:
     def __str__(self) -> str:
         how = f"was killed by {signal.Signals(-self.code).name}" if self.code < 0 else f"ended with status {self.code}"
         return f"process {self.pid} {how} after {self.lived_s:.1f} s"
+
+
+AS_THIS_ONE = Conditions()
 
 
 class ManagedProcess:
@@ -67,6 +79,7 @@ class ManagedProcess:
         *,
         log_path: Path,
         env: Mapping[str, str] | None = None,
+        conditions: Conditions = AS_THIS_ONE,
         restart: RestartPolicy | None = None,
         on_restart: Callable[[Exit], None] | None = None,
     ) -> None:
@@ -74,6 +87,7 @@ class ManagedProcess:
         self.log_path = log_path
         self._command = [str(part) for part in command]
         self._env = dict(env or {})
+        self._conditions = conditions
         self._restart = restart
         self._on_restart = on_restart
         self._process: asyncio.subprocess.Process | None = None
@@ -114,11 +128,11 @@ class ManagedProcess:
         return outcome
 
     async def stop(self, deadline_s: float = STOP_DEADLINE_S) -> None:
-        """SIGTERM, and SIGKILL when the child is still there after `deadline_s`; does nothing when it has ended."""
+        """Tell it to end, and SIGKILL when it is still there after `deadline_s`; does nothing when it has ended."""
         if self._supervisor is None:
             return
         self._stopping.set()
-        self.signal(signal.SIGTERM)
+        self.signal(self._conditions.stop_signal)
         try:
             await asyncio.wait_for(asyncio.shield(self._supervisor), deadline_s)
         except TimeoutError:
@@ -138,7 +152,7 @@ class ManagedProcess:
         return log_tail(self.log_path, lines)
 
     async def _spawn(self) -> None:
-        launcher = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid())]
+        launcher = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), self._conditions.user or ""]
         with self.log_path.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *launcher,
@@ -147,11 +161,12 @@ class ManagedProcess:
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self._env},
+                cwd=self._conditions.folder,
                 start_new_session=True,
             )
         self._started_at = time.monotonic()
         if self._stopping.is_set():
-            self.signal(signal.SIGTERM)
+            self.signal(self._conditions.stop_signal)
 
     async def _supervise(self) -> Exit | ProcessGaveUpError:
         quick_deaths = 0
