@@ -1,5 +1,6 @@
 """Every projection, by name."""
 
+from projections.audit_log import AUDIT_LOG
 from projections.dead_letters import DEAD_LETTER_ARCHIVE
 from projections.events import EVENTS
 from projections.live import LIVE
@@ -10,7 +11,7 @@ from projections.summaries import SUMMARIES
 from projections.usage import USAGE
 
 TABLE_PROJECTIONS: dict[str, TableProjection] = {
-    projection.name: projection for projection in (EVENTS, USAGE, DEAD_LETTER_ARCHIVE)
+    projection.name: projection for projection in (EVENTS, USAGE, DEAD_LETTER_ARCHIVE, AUDIT_LOG)
 }
 PROJECTIONS: dict[str, Projection] = TABLE_PROJECTIONS | {
     projection.name: projection for projection in (LIVE, SESSIONS, SUMMARIES, STATISTICS)

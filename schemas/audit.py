@@ -56,3 +56,9 @@ class AuditEvent(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="aud
     details: Annotated[
         dict[str, Any], msgspec.Meta(description="What else there is to say, by name; never secrets or what was said.")
     ] = {}
+
+
+def audit_key(event: AuditEvent) -> bytes | None:
+    """The key of the event's record: acts on one session, or with one API key, keep their order."""
+    by = event.session_id or event.key_id
+    return None if by is None else by.encode()

@@ -7,6 +7,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Struct
 
+REPLAY_HEADER = "headrace-replay-of"
+"""Says which dead letter a record is sent again from; what it was sent again as is then found by it."""
+
 
 class Cause(StrEnum):
     """Why a record is in `dead-letters`."""
@@ -52,3 +55,9 @@ class DeadLetter(Struct, frozen=True, kw_only=True, tag="dead_letter"):
     session_id: Annotated[
         str | None, msgspec.Meta(description="The session that the record belongs to, where that could be read.")
     ] = None
+
+
+def replay_headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
+    """The headers with which the letter's record is sent again: its own, and the letter's id."""
+    kept = [(name, value) for name, value in letter.headers if name != REPLAY_HEADER]
+    return [*kept, (REPLAY_HEADER, letter.id.encode())]

@@ -3,6 +3,7 @@
 Nothing here is random: an identifier is derived from what it identifies, so a replay of the log derives it again.
 """
 
+import re
 from typing import Annotated
 
 import msgspec
@@ -64,6 +65,18 @@ AnsweredMessageId = Annotated[str, msgspec.Meta(description="The `id` of the use
 CancelledMessageId = Annotated[
     str, msgspec.Meta(description="The message whose turn is to end; without one, that of the turn that is running.")
 ]
+
+
+_TENANT_OF_SESSION = re.compile(r"([a-z0-9][a-z0-9_-]{0,62}):")
+
+
+def tenant_of_session(session_id: str, said: str | None = None) -> str | None:
+    """Whose session it is: what stands before the first `:` of its id, else what its message `said`.
+
+    A key of the gateway may address the sessions whose id begins with its tenant and `:`, and no others.
+    """
+    match = _TENANT_OF_SESSION.match(session_id)
+    return said if match is None else match[1]
 
 
 def derived_message_id(topic: str, partition: int, offset: int) -> str:

@@ -18,7 +18,7 @@ from projections.database import connected
 
 __all__ = ["TABLES", "PostgresServer", "dump", "postgres", "postgres_server"]
 
-TABLES = ("events", "turns", "model_calls", "dead_letters")
+TABLES = ("events", "turns", "model_calls", "audit_log", "dead_letters")
 
 _numbers = itertools.count(1)
 

@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from histories import NOW, History, use
 from msgspec import Struct
 
 from projections.record import Record
+from schemas.audit import Act, AuditEvent, Outcome
 from schemas.codec import encode
 from schemas.dead_letter import Cause, DeadLetter
 from schemas.events import AgentDelta, DeltaReset, TextDelta
 from schemas.failure import FailureCode
-from schemas.topics import AGENT_EVENTS, DEAD_LETTERS, SESSION_LOG
+from schemas.topics import AGENT_EVENTS, AUDIT_EVENTS, DEAD_LETTERS, SESSION_LOG
 
 PARTITIONS = 2
 
@@ -74,13 +76,28 @@ def letter(offset: int, at: datetime | None = None) -> DeadLetter:
     )
 
 
+def audited(number: int, at: datetime | None = None, **sides: Any) -> AuditEvent:
+    """A message that came through the gateway, unless `sides` says otherwise."""
+    said: dict[str, Any] = {
+        "event_type": Act.COMMAND_SENT,
+        "outcome": Outcome.SUCCESS,
+        "user_id": "ann",
+        "session_id": "s1",
+        "ip_address": "192.0.2.7",
+        "key_id": "0123456789abcdef",
+        "details": {"command_id": "m1"},
+    }
+    return AuditEvent(id=f"a{number}", at=at or datetime(2026, 5, 1, tzinfo=UTC), **(said | sides))
+
+
 def small_world(sessions: Sequence[str] = ("s1", "s2", "s3"), start: datetime | None = None) -> Topics:
-    """Some sessions of two tenants on two partitions, and two dead letters."""
+    """Some sessions of two tenants on two partitions, two dead letters and two audit events."""
     topics = Topics()
     for number, session_id in enumerate(sessions):
         topics.tell(conversation(session_id, tenant=f"t{number % 2}", start=start), number % PARTITIONS)
     for number in range(2):
         topics.put(DEAD_LETTERS.name, number, letter(number, start))
+        topics.put(AUDIT_EVENTS.name, number, audited(number, start))
     return topics
 
 

@@ -21,7 +21,7 @@ async def rebuild(name: str, *, context: GlobalContext) -> int:
     Parameters
     ----------
     name
-        events, usage or dead_letters.
+        events, usage, dead_letters or audit_log.
     """
     from headrace.commands.project import require_names
     from projections.catalog import TABLE_PROJECTIONS

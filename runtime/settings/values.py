@@ -101,7 +101,7 @@ class ProjectionSettings(BaseModel):
     """A year can be compared with the one before."""
     dead_letters_days: Annotated[float, Field(gt=0, le=36_500)] = 90.0
     audit_days: Annotated[float, Field(gt=0, le=36_500)] = 400.0
-    """Who did what; whole months are removed."""
+    """Who did what, and how it ended."""
 
 
 class GatewaySettings(BaseModel):

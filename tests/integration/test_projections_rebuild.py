@@ -123,7 +123,13 @@ async def test_a_rebuild_mends_and_keeps(embedded_kafka: Broker, postgres: str) 
     # The live projection goes on while the others are made again.
     results = [await rebuild(settings, projection, lambda _: None) for projection in TABLE_PROJECTIONS.values()]
     differences = {table.table: (table.added, table.removed) for result in results for table in result.tables}
-    assert differences == {"events": (1, 0), "turns": (0, 0), "model_calls": (3, 3), "dead_letters": (0, 1)}
+    assert differences == {
+        "events": (1, 0),
+        "turns": (0, 0),
+        "model_calls": (3, 3),
+        "dead_letters": (0, 1),
+        "audit_log": (1, 1),
+    }
     after = await dump(postgres)
     assert {name: after[name] for name in TABLES[:-1]} == {name: right[name] for name in TABLES[:-1]}
     assert [row for row in after["dead_letters"] if row not in right["dead_letters"]] != []
@@ -144,6 +150,7 @@ async def _spoil(url: str) -> None:
     statements = (
         "DELETE FROM events WHERE ctid = (SELECT min(ctid) FROM events)",
         "UPDATE model_calls SET cost_micros = 77 WHERE session_id = 's1'",
+        "UPDATE audit_log SET outcome = 'denied' WHERE id = 'a0'",
         f"INSERT INTO dead_letters SELECT 'wrong', {kept}, \"offset\" FROM dead_letters LIMIT 1",
         f"INSERT INTO dead_letters SELECT 'older', {kept}, -1 FROM dead_letters LIMIT 1",
     )
