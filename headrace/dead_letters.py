@@ -2,17 +2,16 @@
 
 import msgspec
 
+from headrace.audit import act_of_command, write_act
 from headrace.client import SentMessage
 from headrace.connect import producer
 from headrace.errors import HeadraceError
 from headrace.records import read_topic
 from runtime.settings import Settings
+from schemas.audit import Act
 from schemas.codec import decode_dead_letter
-from schemas.dead_letter import DeadLetter
+from schemas.dead_letter import DeadLetter, replay_headers
 from schemas.topics import DEAD_LETTERS, MAX_INTERNAL_BYTES
-
-REPLAY_HEADER = "headrace-replay-of"
-"""Says which dead letter a record is sent again from; what it was sent again as is then found by it."""
 
 
 class NoSuchDeadLetterError(HeadraceError):
@@ -47,6 +46,8 @@ async def find_dead_letter(settings: Settings, id: str) -> DeadLetter:
 async def replay(settings: Settings, letter: DeadLetter) -> SentMessage:
     """Send the original record again: same topic, key, value and headers, and `headrace-replay-of` with its id.
 
+    It is audited.
+
     Raises:
         NothingToReplayError: the letter has no value.
     """
@@ -55,9 +56,14 @@ async def replay(settings: Settings, letter: DeadLetter) -> SentMessage:
             f"dead letter {letter.id} does not hold the record's value: look at partition {letter.partition}, offset "
             f"{letter.offset} of {letter.topic}; if there is one, send it again from there"
         )
-    headers = [(name, value) for name, value in letter.headers if name != REPLAY_HEADER]
     async with producer(settings, MAX_INTERNAL_BYTES) as client:
-        sent = await client.send_and_wait(
-            letter.topic, letter.value, key=letter.key, headers=[*headers, (REPLAY_HEADER, letter.id.encode())]
+        sent = await client.send_and_wait(letter.topic, letter.value, key=letter.key, headers=replay_headers(letter))
+        done = act_of_command(
+            Act.DEAD_LETTER_REPLAYED,
+            session_id=letter.session_id,
+            dead_letter=letter.id,
+            partition=sent.partition,
+            offset=sent.offset,
         )
+        await write_act(client, settings, done)
     return SentMessage(id=letter.id, partition=sent.partition, offset=sent.offset, timestamp_ms=sent.timestamp)

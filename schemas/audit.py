@@ -50,7 +50,7 @@ class AuditEvent(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="aud
         str | None, msgspec.Meta(description="For whom: the `user_id` of the command, or who ran `headrace`.")
     ] = None
     session_id: Annotated[str | None, msgspec.Meta(description="The session that it was done to.")] = None
-    tenant: Annotated[str | None, msgspec.Meta(description="The tenant of the API key, or of the session.")] = None
+    tenant: Annotated[str | None, msgspec.Meta(description="The tenant of the API key; none: an operator's.")] = None
     ip_address: Annotated[str | None, msgspec.Meta(description="Where the request came from: IPv4 or IPv6.")] = None
     key_id: Annotated[str | None, msgspec.Meta(description="The id of the API key: not its secret.")] = None
     details: Annotated[

@@ -20,13 +20,14 @@ from client_fixture import NOW, Stand, completed, own_topics, stand_in, started
 from kafka_fixture import Broker, free_port
 
 from headrace.connect import assign_at_beginning, consumer, partitions_of
+from headrace.records import read_topic
 from runtime.kafka import topic_name
 from runtime.settings import Settings
-from schemas.codec import encode
+from schemas.codec import decode_audit_event, encode
 from schemas.commands import CancelTurn, UserMessage
 from schemas.dead_letter import Cause, DeadLetter
 from schemas.events import TextDelta, TurnCancelled
-from schemas.topics import DEAD_LETTERS, USER_MESSAGES
+from schemas.topics import AUDIT_EVENTS, DEAD_LETTERS, USER_MESSAGES
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -209,6 +210,9 @@ async def test_dead_letters(headrace: Command, stand: Stand, settings: Settings)
         (b"s1", b"original \xff", [("traceparent", b"00-1"), ("headrace-replay-of", letter.id.encode())])
     ]
     assert replayed.objects[0]["offset"] == records[0].offset
+    (act,) = [decode_audit_event(record.value or b"") async for record in read_topic(settings, AUDIT_EVENTS)]
+    assert (act.event_type, act.outcome, act.session_id) == ("dead_letter_replayed", "success", letter.session_id)
+    assert act.details["dead_letter"] == letter.id
 
 
 async def test_doctor(headrace: Command, tmp_path: Path) -> None:
