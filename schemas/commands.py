@@ -9,6 +9,8 @@ from schemas.content import TextBlock, UserBlock
 from schemas.fields import Decision, ExpiryTime
 from schemas.ids import AgentName, BroadcastId, MessageId, SessionId, ShortText, TargetCallId, TargetMessageId
 
+MAX_MESSAGE_BYTES = 512 * 1024
+"""A long document or a small image; the transcript that it becomes a part of has 2 MiB."""
 MAX_METADATA_ENTRIES = 50
 """Metadata is for correlation, not for payload; the same bound as OpenAI's metadata has (16) with room to spare."""
 

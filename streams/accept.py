@@ -8,7 +8,14 @@ from typing import assert_never
 import msgspec
 
 from schemas.codec import cloud_event_headers, decode_command
-from schemas.commands import ApprovalDecision, CancelTurn, Command, EndSession, UserMessage
+from schemas.commands import (
+    MAX_MESSAGE_BYTES,
+    ApprovalDecision,
+    CancelTurn,
+    Command,
+    EndSession,
+    UserMessage,
+)
 from schemas.dead_letter import Cause
 from schemas.ids import derived_message_id
 from schemas.log import ApprovalDecided, CancelRequested, MessageAccepted, SessionEndRequested, SessionEvent
@@ -18,8 +25,6 @@ from streams.ports import Delivery, Shell
 from streams.session_log import SessionLog
 from streams.trace import traceparent_of
 
-MAX_MESSAGE_BYTES = 512 * 1024
-"""A long document or a small image; the transcript that it becomes a part of has 2 MiB."""
 EXCERPT_BYTES = 60
 """Enough to recognise a record by."""
 

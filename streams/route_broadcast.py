@@ -11,10 +11,9 @@ import msgspec
 
 from agents.catalog import Catalog
 from schemas.codec import cloud_event_headers, decode_broadcast
-from schemas.commands import MAX_METADATA_ENTRIES, Broadcast, UserMessage
+from schemas.commands import MAX_MESSAGE_BYTES, MAX_METADATA_ENTRIES, Broadcast, UserMessage
 from schemas.dead_letter import Cause
 from schemas.topics import USER_MESSAGES
-from streams.accept import MAX_MESSAGE_BYTES
 from streams.acknowledge import Acknowledger, finish_when_durable
 from streams.dead_letter import UNREADABLE, DeadLetters
 from streams.ports import Delivery, Shell

@@ -11,11 +11,11 @@ from shell_fixture import NOW, Bench, settle
 from agents.catalog import Catalog
 from agents.spec import AgentSpec
 from schemas.codec import cloud_event_headers, decode_command, decode_session_event, encode
-from schemas.commands import UserMessage
+from schemas.commands import MAX_MESSAGE_BYTES, UserMessage
 from schemas.dead_letter import Cause
 from schemas.log import ApprovalDecided, CancelRequested, MessageAccepted, SessionEndRequested
 from schemas.topics import DEAD_LETTERS, SESSION_LOG, USER_MESSAGES
-from streams.accept import MAX_MESSAGE_BYTES, Accept
+from streams.accept import Accept
 from streams.dead_letter import MAX_VALUE_BYTES, DeadLetters
 from streams.ports import Delivery
 from streams.route_broadcast import RouteBroadcasts
