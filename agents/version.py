@@ -1,6 +1,6 @@
 """The version of the core: what tells a log that is folded otherwise today from one that was damaged.
 
-The core is everything from which `agents.handle.handle` takes its outcome. A change after which some log leads to another
+The core is all that `agents.handle.handle` takes its outcome from. A change after which some log leads to another
 state, effect or agent event gets the next number here, with one line that says what changed.
 """
 

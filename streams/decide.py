@@ -83,7 +83,8 @@ class Decide:
         handled = handle(self._catalog, before, event, delivery.offset, place)
         step = handled.step
         if handled.bug is not None:
-            log.exception("core_error", session_id=session_id, event_type=type(event).__name__, exc_info=handled.bug)
+            said = {"session_id": session_id, "event_type": type(event).__name__, "exc_info": handled.bug}
+            log.exception("core_error", **said)  # noqa: LOG004 - `handle` has caught it, and hands it on
             error = f"{handled.cause}: {handled.bug}"
             emitted.append(await self._bury(delivery, Cause.CORE_ERROR, error, session_id))
         if step.refusal is not None:

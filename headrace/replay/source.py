@@ -1,0 +1,137 @@
+"""What the brokers have of one session: its facts, its agent events, and how far both reach."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from agents.catalog import AgentsFileError, Catalog
+from agents.tools import Toolbox
+from agents.version import CORE_VERSION
+from headrace.connect import admin, assign_at_beginning, consumer, partitions_of
+from headrace.replay.errors import NoSuchSessionError, ReplayAgentsError
+from headrace.replay.recording import About, Emitted, Fact, Reach, Recording, value_fields
+from headrace.versions import installed_version
+from runtime.kafka import group_id, partition_for, topic_name
+from runtime.settings import Settings
+from schemas.topics import AGENT_EVENTS, SESSION_LOG
+from streams.agent_files import read_catalog, read_toolbox
+
+KEPT_HEADERS = ("ce_id", "ce_source", "ce_time", "traceparent")
+"""Of a fact: who wrote it, when, and what it goes back to; the others repeat its body."""
+POLL_MS = 500
+
+
+class _Body(msgspec.Struct):
+    session_id: str
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+
+
+async def read_session(settings: Settings, session_id: str) -> Recording:
+    """The session's records that the brokers have now; without outcomes.
+
+    Raises:
+        NoSuchSessionError: the log has none.
+        ReplayAgentsError: the agents or tools of the settings cannot be read.
+        StartBrokersError, ApplyTopicsError: there are no brokers, or no topics.
+    """
+    catalog, toolbox = _agents(settings)
+    async with consumer(settings) as client, admin(settings) as groups:
+        log = await _partition_of(client, topic_name(settings, SESSION_LOG), session_id)
+        events = await _partition_of(client, topic_name(settings, AGENT_EVENTS), session_id)
+        # In this order: the facts of all events that are read are read too, and what was committed before both had its
+        # events emitted.
+        committed = (await groups.list_consumer_group_offsets(group_id(settings))).get(log)
+        begins = await client.beginning_offsets([log, events])
+        events_end = (await client.end_offsets([events]))[events]
+        log_end = (await client.end_offsets([log]))[log]
+        oldest_ms: int | None = None
+        emitted: list[Emitted] = []
+        async for record in _read(client, events, events_end):
+            oldest_ms = record.timestamp if oldest_ms is None else oldest_ms
+            if _session_of(record) == session_id:
+                fields = value_fields(record.value)
+                emitted.append(Emitted(offset=record.offset, timestamp_ms=record.timestamp, **fields))
+        facts = [_fact(record) async for record in _read(client, log, log_end) if _session_of(record) == session_id]
+    if not facts:
+        raise _no_such_session(session_id, log, begins[log], log_end, len(emitted))
+    reach = Reach(
+        topic=log.topic,
+        partition=log.partition,
+        log_begin=begins[log],
+        events_begin=begins[events],
+        events_oldest_ms=oldest_ms,
+        decided_before=_offset(committed),
+    )
+    about = _about(session_id, reach, catalog, toolbox)
+    return Recording(about=about, facts=tuple(facts), events=tuple(emitted))
+
+
+def _agents(settings: Settings) -> tuple[Catalog, Toolbox]:
+    try:
+        return read_catalog(settings), read_toolbox(settings)
+    except (AgentsFileError, ValueError, OSError) as error:
+        raise ReplayAgentsError(f"the agents or tools of these settings cannot be read: {error}") from None
+
+
+def _about(session_id: str, reach: Reach, catalog: Catalog, toolbox: Toolbox) -> About:
+    return About(
+        made_with=CORE_VERSION,
+        outcomes_of=CORE_VERSION,
+        headrace=installed_version("headrace"),
+        session_id=session_id,
+        reach=reach,
+        default_agent=catalog.default,
+        agents=dict(catalog.agents),
+        tools={tool.name: msgspec.to_builtins(tool.definition) for tool in toolbox.tools},
+    )
+
+
+async def _partition_of(client: AIOKafkaConsumer, topic: str, session_id: str) -> TopicPartition:
+    partitions = await partitions_of(client, topic)
+    return partitions[partition_for(session_id.encode(), len(partitions))]
+
+
+async def _read(client: AIOKafkaConsumer, partition: TopicPartition, end: int) -> AsyncIterator[ConsumerRecord]:
+    await assign_at_beginning(client, [partition])
+    while await client.position(partition) < end:
+        for records in (await client.getmany(partition, timeout_ms=POLL_MS)).values():
+            for record in records:
+                if record.offset < end:
+                    yield record
+
+
+def _session_of(record: ConsumerRecord) -> str | None:
+    """What the body says, which is what a worker goes by; the key where the body says nothing."""
+    try:
+        return _decode_body(record.value or b"").session_id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None if record.key is None else record.key.decode(errors="replace")
+
+
+def _fact(record: ConsumerRecord) -> Fact:
+    headers = tuple((name, value.decode(errors="replace")) for name, value in record.headers if name in KEPT_HEADERS)
+    fields = value_fields(record.value)
+    return Fact(offset=record.offset, timestamp_ms=record.timestamp, headers=headers, **fields)
+
+
+def _offset(committed: Any) -> int | None:
+    offset: int = getattr(committed, "offset", -1)
+    return None if offset < 0 else offset
+
+
+def _no_such_session(session_id: str, log: TopicPartition, begin: int, end: int, events: int) -> NoSuchSessionError:
+    where = f"{log.topic}, partition {log.partition}, offsets {begin} to {end}"
+    if events:
+        return NoSuchSessionError(
+            f"the facts of session {session_id} are not in {where} any more, only {events} of its agent events: "
+            "they are older than the topic's retention. `headrace tail agent-events --from-beginning --session …` shows those"
+        )
+    removed = "; older ones were removed by retention" if begin > 0 else ""
+    return NoSuchSessionError(
+        f"session {session_id} has no fact in {where}{removed}: correct the id (its case counts), the brokers, or the "
+        "topic prefix"
+    )
