@@ -12,7 +12,8 @@ from headrace.output import console, print_json
 
 if TYPE_CHECKING:
     from headrace.context import Context
-    from headrace.development.stack import DevelopmentStack, StackOptions
+    from headrace.development.options import StackOptions
+    from headrace.development.stack import DevelopmentStack
 
 
 async def dev(
@@ -47,7 +48,7 @@ async def dev(
 
     async def wait(stack: "DevelopmentStack") -> None:
         if context.json_asked:
-            print_json({"state": "running", "endpoints": stack.endpoints})
+            print_json({"state": "running", "endpoints": stack.endpoints.without_passwords()})
         else:
             console().print(_next_steps(stack))
         await asyncio.Event().wait()
@@ -61,7 +62,7 @@ def stack_options(context: "Context", workers: int, model_latency_s: float, part
     """What the command line asks of the stack; raises `SettingsError`."""
     from dataclasses import replace
 
-    from headrace.development.stack import StackOptions
+    from headrace.development.options import StackOptions
 
     settings = replace(context, options={**context.options, "partitions": partitions}).settings()
     config = context.options.get("config")

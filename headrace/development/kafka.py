@@ -1,10 +1,12 @@
-"""The stack's own Kafka, kept alive."""
+"""The stack's own Kafka, kept alive, and the topics on whatever brokers it uses."""
 
 from pathlib import Path
 
 from headrace.development.progress import Steps
-from headrace.stack.errors import KafkaStartError
+from headrace.stack.errors import KafkaStartError, StackError
 from headrace.stack.kafka import EmbeddedKafka
+from headrace.topics import apply_topics, check_topics
+from runtime.settings import Settings
 
 # A broker that dies so soon after its start would do so again.
 QUICK_DEATH_S = 10.0
@@ -21,6 +23,11 @@ class Kafka:
     @property
     def bootstrap(self) -> str:
         return self._server.bootstrap
+
+    @property
+    def pid(self) -> int | None:
+        """Of the broker's process, while it runs."""
+        return self._server.process.pid if self._server.process.running else None
 
     async def start(self) -> None:
         """Raises `StackError`."""
@@ -43,3 +50,17 @@ class Kafka:
         self._steps.begin(NAME, state="stopping")
         await self._server.stop()
         self._steps.tell(NAME, "stopped")
+
+
+async def prepare_topics(settings: Settings, steps: Steps) -> None:
+    """Create the topics that are missing; raises `StackError` where one is not as the settings want it."""
+    steps.begin("topics", f"on {settings.brokers}")
+    created = await apply_topics(settings)
+    wrong = [finding for finding in await check_topics(settings) if finding.level == "fail"]
+    if wrong:
+        first = wrong[0]
+        raise StackError(
+            f"topic {first.topic}: expected {first.expected} {first.what}, found {first.found}. Start with the "
+            "--partitions that these topics were created with, or with another --data-dir."
+        )
+    steps.tell("topics", "ready", f"{len(created)} created" if created else "all there")

@@ -4,8 +4,9 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 
+from headrace.development.options import StackOptions
 from headrace.development.progress import Reporter
-from headrace.development.stack import DevelopmentStack, StackOptions
+from headrace.development.stack import DevelopmentStack
 
 Work = Callable[[DevelopmentStack], Awaitable[None]]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -14,7 +15,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 async def run_stack(options: StackOptions, reporter: Reporter, work: Work) -> None:
     """Start a stack, do `work`, and stop the stack when the work is done or one of `SIGNALS` comes.
 
-    A second signal while it stops ends the workers at once, without letting them finish their calls.
+    A second signal while it stops ends all roles at once, without letting them finish their calls.
 
     Raises:
         StackError: a component cannot be started, or is given up.
@@ -27,7 +28,7 @@ async def run_stack(options: StackOptions, reporter: Reporter, work: Work) -> No
     def on_signal() -> None:
         nonlocal asked_to_stop
         if asked_to_stop:
-            stack.kill_workers()
+            stack.kill_roles()
         asked_to_stop = True
         running.cancel()
 

@@ -50,9 +50,14 @@ class Postgres(Child):
         )
 
     @property
+    def address(self) -> str:
+        """`host:port`."""
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
     def url(self) -> str:
         """Of the database that is always there, with the password."""
-        return f"postgresql://{USER}:{self._password}@{LOOPBACK}:{self.port}/postgres"
+        return f"postgresql://{USER}:{self._password}@{self.address}/postgres"
 
     async def start(self) -> None:
         await end_leftovers(self._data, "postgres")

@@ -29,7 +29,8 @@ class Valkey(Child):
     def __init__(self, data_dir: Path, *, keep_data: bool = True, on_restart: OnRestart | None = None) -> None:
         home = (data_dir / "valkey").absolute()
         self._data = home / "data"
-        self._data.mkdir(parents=True, exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._data.mkdir(exist_ok=True)
         self._password = kept_password(home / "password")
         self.port = kept_port(home / "port")
         config = home / "valkey.conf"
@@ -44,9 +45,14 @@ class Valkey(Child):
         )
 
     @property
+    def address(self) -> str:
+        """`host:port`."""
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
     def url(self) -> str:
         """With its password."""
-        return f"redis://:{self._password}@{LOOPBACK}:{self.port}/0"
+        return f"redis://:{self._password}@{self.address}/0"
 
     async def start(self) -> None:
         await end_leftovers(self._data, "valkey-server")

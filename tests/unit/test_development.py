@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from headrace.development.options import StackOptions
 from headrace.development.progress import JsonLines, LiveLines, PlainLines, Step, UntilSettled, reporter_for
-from headrace.development.stack import DevelopmentStack, StackOptions
+from headrace.development.stack import DevelopmentStack
 from headrace.stack.errors import StackError
 from runtime.settings import Security, Settings
 
