@@ -5,8 +5,7 @@ from msgspec import Struct
 
 from headrace.connect import admin, consumer, partitions_of
 from projections.catalog import PROJECTIONS
-from projections.source import projection_group
-from runtime.kafka import topic_name
+from runtime.kafka import projection_group, topic_name
 from runtime.settings import Settings
 
 

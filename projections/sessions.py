@@ -1,6 +1,7 @@
 """What each session does now: its status, its current turn and step, its last activity.
 
-`session:{session}` is a hash; `sessions` has all of them by the time of their last event.
+`session:{session}` is a hash; `sessions` has all of them by the time of their last event, and `sessions:{tenant}` those
+of a tenant, which are known by their ids.
 """
 
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from schemas.events import (
     TurnFailed,
     TurnStarted,
 )
+from schemas.ids import tenant_of_session
 from schemas.topics import AGENT_EVENTS
 
 LIFETIME_MS = 7 * DAY_MS
@@ -35,7 +37,7 @@ def rows(record: Record) -> Iterator[Call]:
         record.partition,
         record.offset,
         "session",
-        (f"session:{event.session_id}", "sessions"),
+        _keys(event.session_id),
         (
             event.session_id,
             known.seq,
@@ -46,6 +48,11 @@ def rows(record: Record) -> Iterator[Call]:
             *fields,
         ),
     )
+
+
+def _keys(session_id: str) -> tuple[str, ...]:
+    tenant = tenant_of_session(session_id)
+    return (f"session:{session_id}", "sessions", *(() if tenant is None else (f"sessions:{tenant}",)))
 
 
 def _fields(event: AgentEvent) -> dict[str, str]:

@@ -12,7 +12,7 @@ from projections.errors import StoreUnavailableError
 from projections.loop import FIRST_WAIT_S, LONGEST_WAIT_S, Progress, pause
 from projections.projection import Projection
 from projections.record import Record
-from runtime.kafka import client_arguments, group_id, topic_name
+from runtime.kafka import client_arguments, projection_group, topic_name
 from runtime.lenient_records import accept_any_header_name
 from runtime.settings import Settings
 from schemas.topics import MAX_INTERNAL_BYTES
@@ -26,11 +26,6 @@ LAG_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 10.0
 
 log = structlog.get_logger()
-
-
-def projection_group(settings: Settings, name: str) -> str:
-    """The consumer group of a projection: each keeps its own progress."""
-    return f"{group_id(settings)}-project-{name}"
 
 
 def record_of(settings: Settings, record: ConsumerRecord) -> Record:

@@ -95,6 +95,11 @@ def group_id(settings: Settings) -> str:
     return settings.topic_prefix + settings.app_id
 
 
+def projection_group(settings: Settings, name: str) -> str:
+    """The consumer group of a projection: each keeps its own progress."""
+    return f"{group_id(settings)}-project-{name}"
+
+
 def changelog_topic_name(settings: Settings, table: str = SESSIONS_TABLE) -> str:
     """The changelog of a table, as Faust names it."""
     return f"{group_id(settings)}-{table}-changelog"

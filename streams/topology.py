@@ -1,42 +1,9 @@
-"""The table of processors: who reads and writes which topic. The picture in the README is drawn from it."""
+"""The picture of the pipeline, drawn from the table of processors: it is in the README."""
 
-from msgspec import Struct
+from schemas.topics import DEAD_LETTERS, Access
+from schemas.topology import ACCEPT, CALL_MODEL, CALL_TOOL, DECIDE, ROUTE_BROADCAST, TOPOLOGY, Node
 
-from schemas.topics import (
-    AGENT_DELTAS,
-    AGENT_EVENTS,
-    BROADCASTS,
-    DEAD_LETTERS,
-    LLM_REQUESTS,
-    SESSION_LOG,
-    TOOL_CALLS,
-    USER_MESSAGES,
-    Access,
-    Topic,
-)
-
-
-class Node(Struct, frozen=True, kw_only=True):
-    """A processor: its name, the topic that it reads, and those that it writes besides `dead-letters`."""
-
-    name: str
-    reads: Topic
-    writes: tuple[Topic, ...]
-    does: str
-
-
-ROUTE_BROADCAST = Node(
-    name="route_broadcast", reads=BROADCASTS, writes=(USER_MESSAGES,), does="one message for each addressed agent"
-)
-ACCEPT = Node(name="accept", reads=USER_MESSAGES, writes=(SESSION_LOG,), does="validates commands")
-DECIDE = Node(
-    name="decide", reads=SESSION_LOG, writes=(LLM_REQUESTS, TOOL_CALLS, AGENT_EVENTS), does="folds each session's log"
-)
-CALL_MODEL = Node(
-    name="call_model", reads=LLM_REQUESTS, writes=(SESSION_LOG, AGENT_DELTAS), does="calls the model, streaming"
-)
-CALL_TOOL = Node(name="call_tool", reads=TOOL_CALLS, writes=(SESSION_LOG,), does="runs tools")
-TOPOLOGY: tuple[Node, ...] = (ROUTE_BROADCAST, ACCEPT, DECIDE, CALL_MODEL, CALL_TOOL)
+__all__ = ["ACCEPT", "CALL_MODEL", "CALL_TOOL", "DECIDE", "ROUTE_BROADCAST", "TOPOLOGY", "Node", "mermaid"]
 
 
 def mermaid(topology: tuple[Node, ...] = TOPOLOGY) -> str:

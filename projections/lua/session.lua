@@ -1,5 +1,5 @@
--- Keeps what a session does now. KEYS: the session (a hash), all sessions by their last activity (a sorted set).
--- ARGV: the session's id, seq, time (ms), lifetime (ms), the turn's id, 1 where the event ends the turn, then names and
+-- Keeps what a session does now. KEYS: the session (a hash), then sorted sets of sessions by their last activity: all, and
+-- its tenant's, where it has one. ARGV: the session's id, seq, time (ms), lifetime (ms), the turn's id, 1 where the event ends the turn, then names and
 -- values of the hash.
 --
 -- An event that is not newer than the last one was applied before. Seq counts from 1 again in a session that was
@@ -21,5 +21,12 @@ if not (ARGV[6] == '1' and another_runs) then
 end
 redis.call('HSET', KEYS[1], 'session_id', session, 'seq', seq, 'at', newest)
 redis.call('PEXPIREAT', KEYS[1], string.format('%d', tonumber(newest) + tonumber(ARGV[4])))
-redis.call('ZADD', KEYS[2], newest, session)
+for index = 2, #KEYS do
+    local sessions = KEYS[index]
+    redis.call('ZADD', sessions, newest, session)
+    -- Those whose hash has expired go. Measured by the newest one, so that the order of two partitions does not matter.
+    local last = tonumber(redis.call('ZRANGE', sessions, -1, -1, 'WITHSCORES')[2])
+    redis.call('ZREMRANGEBYSCORE', sessions, '-inf', string.format('%d', last - tonumber(ARGV[4])))
+    redis.call('PEXPIREAT', sessions, string.format('%d', last + tonumber(ARGV[4])))
+end
 return 1
