@@ -13,6 +13,16 @@ from runtime.stores import POSTGRES_OUTAGES
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 10.0
 """Somebody waits for the answer."""
+STATEMENT_TIMEOUT_MS = 8_000
+"""The server gives up before we do, and does not work for nobody."""
+SERVER_SETTINGS = {
+    "application_name": "headrace gateway",
+    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+    # A filter that is not given is NULL: only a plan for these very arguments leaves it out and finds the index.
+    "plan_cache_mode": "force_custom_plan",
+    # The compiler takes longer than any of these statements.
+    "jit": "off",
+}
 MAX_CONNECTIONS = 10
 """PostgreSQL takes 100 by default, and several gateways share them."""
 
@@ -38,7 +48,7 @@ class Database:
             max_size=MAX_CONNECTIONS,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=COMMAND_TIMEOUT_S,
-            server_settings={"application_name": "headrace gateway"},
+            server_settings=SERVER_SETTINGS,
         )
 
     async def fetch(self, name: str, *arguments: Any) -> list[Any]:
