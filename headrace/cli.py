@@ -18,6 +18,7 @@ from headrace.commands.doctor import doctor
 from headrace.commands.migrate import migrate
 from headrace.commands.project import project
 from headrace.commands.rebuild import rebuild
+from headrace.commands.replay import replay
 from headrace.commands.send import send
 from headrace.commands.simulate_model import simulate_model
 from headrace.commands.tail import tail
@@ -54,6 +55,7 @@ app.command(send)
 app.command(chat)
 app.command(tail)
 app.command(dlq)
+app.command(replay)
 app.command(project)
 app.command(migrate)
 app.command(rebuild)
