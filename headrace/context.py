@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import SecretStr
+
 from headrace.stack.endpoints import FILE_NAME, read_endpoints
 from runtime.settings import Settings, load_settings
 
@@ -29,11 +31,17 @@ class Context:
         return load_settings(self.options)
 
     def client_settings(self) -> Settings:
-        """The settings of a client; where no brokers are set, those of the stack that runs on the data directory.
+        """The settings of a client; what is not set is that of the stack that runs on the data directory.
 
-        So after `headrace dev`, a plain `headrace chat` in another terminal finds it.
+        So after `headrace dev`, a plain `headrace chat` in another terminal finds it. Whoever names brokers means
+        another pipeline, and gets nothing of the stack's.
         """
         settings = self.settings()
         if "brokers" in settings.model_fields_set or not (settings.data_dir / FILE_NAME).exists():
             return settings
-        return settings.model_copy(update={"brokers": read_endpoints(settings.data_dir).kafka})
+        endpoints = read_endpoints(settings.data_dir)
+        found: dict[str, Any] = {"brokers": endpoints.kafka}
+        for name, url in (("postgres", endpoints.postgres), ("redis", endpoints.redis)):
+            if name not in settings.model_fields_set and isinstance(url, str):
+                found[name] = SecretStr(url)
+        return settings.model_copy(update=found)
