@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.commands import GlobalContext
-from headrace.commands.dev import stack_options
+from headrace.commands.dev import page_line, stack_options
 from headrace.output import console
 
 if TYPE_CHECKING:
@@ -21,13 +21,14 @@ QUESTIONS = ("What is 17 * 23, and what time is it in Tokyo?", "Thank you! What 
 LAST_QUESTION = "Tell me why a mill needs a headrace."
 # In the middle of the last answer.
 KILL_AFTER_S = 2.0
+PAGE_DEADLINE_S = 10.0
 
 
 async def demo(*, context: GlobalContext) -> int:
     """Watch a conversation with tool calls, and a worker that is killed while it answers; then talk yourself.
 
-    It runs a stack of its own, as `headrace dev` does, in a temporary folder, and removes it at the end. Where there is
-    no terminal, it ends after the conversation.
+    It runs a stack of its own, as `headrace dev` does, in a temporary folder, and removes it at the end. While it runs,
+    its page can be opened. Where there is no terminal, it ends after the conversation, when the page has answered.
 
     Example: `headrace demo`
     """
@@ -48,8 +49,26 @@ async def _show(stack: "DevelopmentStack") -> None:
     console().print("\n[bold]Now the worker is killed (kill -9) while it answers:[/]\n")
     await asyncio.gather(_chat(stack, [LAST_QUESTION]), _kill_worker(stack))
     console().print("\nIt was answered all the same, once.\n")
+    await _require_page(f"{stack.endpoints.gateway}/")
+    console().print(f"{page_line(stack)}\n")
     if sys.stdin.isatty() and sys.stdout.isatty():
         await _chat(stack)
+
+
+async def _require_page(url: str) -> None:
+    """Return when the page answers; raises `StackError`."""
+    import aiohttp
+
+    from headrace.stack.errors import StackError
+
+    timeout = aiohttp.ClientTimeout(total=PAGE_DEADLINE_S)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout, raise_for_status=True) as http, http.get(url) as answer:
+            found = answer.content_type
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise StackError(f"the page at {url} does not answer: {error!r}") from error
+    if found != "text/html":
+        raise StackError(f"the page at {url}: expected text/html, got {found}")
 
 
 async def _kill_worker(stack: "DevelopmentStack") -> None:

@@ -23,11 +23,14 @@ async def dev(
     partitions: int | None = None,
     context: GlobalContext,
 ) -> int:
-    """Run everything on this machine until Ctrl-C: Kafka, the topics, a model, workers.
+    """Run everything on this machine until Ctrl-C: the servers, a model, workers, projections, the gateway.
 
-    Kafka's Java runtime comes with the package, and its jars are fetched once (45 MB). All servers listen on 127.0.0.1.
+    Kafka, Valkey and PostgreSQL come with the package, but for Kafka's jars, which are fetched once (45 MB). All listen
+    on 127.0.0.1.
     Data stays in `--data-dir`. With `--brokers`, those brokers are used in place of the stack's own Kafka; settings of
-    other origin do not change the brokers of a stack.
+    other origin do not change the brokers of a stack. A PostgreSQL or Redis that is set (HEADRACE_POSTGRES,
+    HEADRACE_REDIS) is used in place of the stack's own; the database is migrated.
+    The gateway lets in everybody on this machine without a key; HEADRACE_GATEWAY_OPEN=false asks for one.
     The model is simulated where neither ANTHROPIC_API_KEY nor ANTHROPIC_BASE_URL is set.
     When all is ready, `endpoints.json` in the data directory says where; it is removed at the end.
     Ctrl-C lets running calls finish; a second one does not.
@@ -88,5 +91,12 @@ def _next_steps(stack: "DevelopmentStack") -> str:
         f"  headrace chat{where}\n"
         f'  headrace send s1 "hi" --wait{where}\n'
         f"  headrace tail agent-events{where}\n\n"
-        "Ctrl-C stops everything; data stays.\n"
+        "Ctrl-C stops everything; data stays.\n\n"
+        f"{page_line(stack)}\n"
     )
+
+
+def page_line(stack: "DevelopmentStack") -> str:
+    """Where the page is, and who is let in."""
+    who = "open to everybody on this machine" if stack.settings.gateway.open else "which asks for a key"
+    return f"The page, {who}: [bold]{stack.endpoints.gateway}/[/]"

@@ -1,6 +1,7 @@
 """One stack per data directory, and a file that says where it is."""
 
 import os
+import stat
 from pathlib import Path
 
 import msgspec
@@ -23,17 +24,30 @@ def test_a_second_stack_is_refused_with_the_holders_pid(tmp_path: Path) -> None:
 
 
 def test_endpoints_are_read_as_they_were_written(tmp_path: Path) -> None:
-    """Servers that do not run are absent from the file; those asked for by every reader are always there."""
-    written = Endpoints(kafka="127.0.0.1:9092", worker_pids=[7, 8], redis="redis://127.0.0.1:6379")
+    """What is not there is absent from the file; what every reader asks for is always there. Nobody else reads it."""
+    written = Endpoints(kafka="127.0.0.1:9092", worker_pids=[7, 8], redis="redis://:hunter2@127.0.0.1:6379/0")
     path = write_endpoints(tmp_path, written)
     assert msgspec.json.decode(path.read_bytes()) == {
         "kafka": "127.0.0.1:9092",
         "model": None,
         "worker_pids": [7, 8],
-        "redis": "redis://127.0.0.1:6379",
+        "redis": "redis://:hunter2@127.0.0.1:6379/0",
+        "pids": {},
     }
     assert read_endpoints(tmp_path) == written
     assert [entry.name for entry in tmp_path.iterdir()] == ["endpoints.json"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_what_is_shown_has_no_password() -> None:
+    """Neither on the screen nor in the JSON that a log may keep; an address without one is shown as it is."""
+    endpoints = Endpoints(
+        kafka="k:1", redis="redis://:hunter2@127.0.0.1:6379/0", postgres="postgresql://ann:hunter2@db:5432/x"
+    )
+    shown = endpoints.without_passwords()
+    assert (shown.redis, shown.postgres) == ("redis://:***@127.0.0.1:6379/0", "postgresql://ann:***@db:5432/x")
+    plain = Endpoints(kafka="k:1", redis="redis://127.0.0.1:6379/0")
+    assert plain.without_passwords() == plain
 
 
 def test_endpoints_of_a_newer_stack_can_be_read(tmp_path: Path) -> None:
