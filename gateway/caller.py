@@ -1,21 +1,11 @@
 """Who calls, and what they may do. A tenant's sessions are known by their ids alone: `{tenant}:…`."""
 
-from enum import StrEnum
-
 from msgspec import Struct
 
 from gateway.problems import Code, Problem
+from gateway.scopes import Scope
 
-
-class Scope(StrEnum):
-    """What a key may be used for."""
-
-    SESSIONS_READ = "sessions:read"
-    SESSIONS_WRITE = "sessions:write"
-    AUDIT_READ = "audit:read"
-    STATS_READ = "stats:read"
-    DEAD_LETTERS_READ = "dead-letters:read"
-    DEAD_LETTERS_WRITE = "dead-letters:write"
+__all__ = ["ANYONE", "Caller", "Scope"]
 
 
 class Caller(Struct, frozen=True):

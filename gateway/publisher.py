@@ -11,10 +11,10 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from msgspec import Struct
 
 from gateway.metrics import Metrics
-from gateway.problems import Code, Problem
+from gateway.problems import Code, Problem, unavailable
 from runtime.kafka import client_arguments, topic_name
 from runtime.settings import Settings
-from schemas.audit import AuditEvent
+from schemas.audit import AuditEvent, audit_key
 from schemas.codec import cloud_event_headers, encode, type_tag
 from schemas.commands import Command
 from schemas.topics import AUDIT_EVENTS, MAX_INTERNAL_BYTES, USER_MESSAGES
@@ -105,6 +105,16 @@ class Publisher:
         sent = await self._publish(topic, key, value, headers, "")
         return Sent(id=f"{topic}/{sent.partition}/{sent.offset}", partition=sent.partition, offset=sent.offset)
 
+    async def check(self) -> None:
+        """Return when a broker has answered; raises `Problem(unavailable)` where none does."""
+        producer = self._producer
+        if producer is None:
+            raise unavailable("the brokers", RETRY_AFTER_S)
+        try:
+            await producer.client.fetch_all_metadata()
+        except KafkaError as error:
+            raise unavailable("the brokers", RETRY_AFTER_S) from error
+
     async def audit(self, event: AuditEvent) -> None:
         """Write an audit event soon; where too many wait for the brokers, it is in the log only."""
         try:
@@ -141,10 +151,11 @@ class Publisher:
         topic = topic_name(self._settings, AUDIT_EVENTS)
         while True:
             event = await self._audits.get()
-            key = event.session_id or event.key_id
-            headers = cloud_event_headers(event, id=event.id, source=SOURCE, at=event.at, subject=key or event.id)
+            key = audit_key(event)
+            subject = event.id if key is None else key.decode()
+            headers = cloud_event_headers(event, id=event.id, source=SOURCE, at=event.at, subject=subject)
             try:
-                await self._write_audit(topic, None if key is None else key.encode(), encode(event), headers)
+                await self._write_audit(topic, key, encode(event), headers)
             finally:
                 self._audits.task_done()
 

@@ -1,6 +1,11 @@
 """Every endpoint of the gateway, in one table."""
 
-from gateway import me
+from gateway import agents, commands, health, me
 from gateway.route import Route
 
-ROUTES: tuple[Route, ...] = (*me.ROUTES,)
+ROUTES: tuple[Route, ...] = (
+    *commands.ROUTES,
+    *me.ROUTES,
+    *agents.ROUTES,
+    *health.ROUTES,
+)

@@ -15,6 +15,8 @@ from headrace.commands.demo import demo
 from headrace.commands.dev import dev
 from headrace.commands.dlq import dlq
 from headrace.commands.doctor import doctor
+from headrace.commands.gateway import gateway
+from headrace.commands.keys import keys
 from headrace.commands.migrate import migrate
 from headrace.commands.project import project
 from headrace.commands.rebuild import rebuild
@@ -58,6 +60,8 @@ app.command(dlq)
 app.command(replay)
 app.command(project)
 app.command(migrate)
+app.command(gateway)
+app.command(keys)
 app.command(rebuild)
 app.command(simulate_model)
 app.command(doctor)

@@ -1,0 +1,74 @@
+"""Waits for the end of the turn that answers a message."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from gateway.feeds import BEGINNING, Follower
+from gateway.parts import Parts
+from gateway.problems import Problem
+from schemas.codec import decode_agent_event
+from schemas.events import TurnCancelled, TurnCompleted, TurnEnd, TurnFailed
+
+log = structlog.get_logger(__name__)
+
+
+class _Answers(Struct):
+    type: str
+    message_id: str
+
+
+_decode_answers = msgspec.json.Decoder(_Answers).decode
+
+
+class Waiting:
+    """Follows a session from before a message is sent, so that its end cannot be missed.
+
+    Where the feed fails, nothing is waited for: the message is accepted all the same, and can be followed elsewhere.
+    """
+
+    def __init__(self, parts: Parts, session_id: str, message_id: str) -> None:
+        self._parts = parts
+        self._session_id = session_id
+        self._message_id = message_id
+        self._entries: Follower | None = None
+
+    @asynccontextmanager
+    async def following(self, *, from_beginning: bool) -> AsyncIterator[None]:
+        """Follow from now on; `from_beginning` where the message may have been answered before."""
+        async with AsyncExitStack() as stack:
+            after = BEGINNING if from_beginning else None
+            try:
+                self._entries = await stack.enter_async_context(self._parts.feeds.follow(self._session_id, after))
+            except Problem as problem:
+                log.warning("not_waited", error=problem.detail)
+            yield
+
+    async def end(self, wait_s: float) -> TurnEnd | None:
+        """The end; None where it does not come in time, or the gateway stops."""
+        reading = asyncio.create_task(self._read())
+        closing = asyncio.create_task(self._parts.streams.closing.wait())
+        try:
+            await asyncio.wait((reading, closing), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            return reading.result() if reading.done() else None
+        finally:
+            for task in (reading, closing):
+                task.cancel()
+            await asyncio.gather(reading, closing, return_exceptions=True)
+
+    async def _read(self) -> TurnEnd | None:
+        if self._entries is None:
+            return None
+        try:
+            async for entry in self._entries:
+                if entry.kind == "event" and _decode_answers(entry.body).message_id == self._message_id:
+                    event = decode_agent_event(entry.body)
+                    if isinstance(event, TurnCompleted | TurnFailed | TurnCancelled):
+                        return event
+        except Problem as problem:
+            log.warning("not_waited", error=problem.detail)
+        return None
