@@ -1,0 +1,6 @@
+-- The `seq` of the newest agent event of a session that is stored.
+SELECT substring(id FROM length($1) + 2)::bigint AS seq
+FROM events
+WHERE session_id = $1 AND topic = 'agent-events'
+ORDER BY at DESC, seq DESC
+LIMIT 1
