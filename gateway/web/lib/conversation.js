@@ -6,6 +6,7 @@
 
 export const newConversation = () => ({
   seq: 0,
+  at: "",
   messages: [],
   turns: new Map(),
 });
@@ -39,8 +40,10 @@ export function settleMessage(conversation, id, problem) {
 /** Takes an agent event or a delta; returns whether anything is new. */
 export function take(conversation, record) {
   if (record.type === "text_delta" || record.type === "delta_reset") return takeDelta(conversation, record);
+  if (record.seq === 1 && conversation.seq > 0 && record.at > conversation.at) forget(conversation);
   if (record.seq <= conversation.seq) return false;
   conversation.seq = record.seq;
+  conversation.at = record.at;
   const message = addMessage(conversation, { id: record.message_id, text: null, at: record.at });
   message.turn = record.turn_id;
   message.agent = record.agent;
@@ -70,6 +73,12 @@ export function take(conversation, record) {
       if (record.type in ENDS) end(message, turn, record);
   }
   return true;
+}
+
+/** A session that was forgotten begins anew: it counts its events and its turns from 1 again. */
+function forget(conversation) {
+  conversation.seq = 0;
+  conversation.turns.clear();
 }
 
 function end(message, turn, record) {
