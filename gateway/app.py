@@ -14,6 +14,7 @@ from gateway.access import RATE_LIMIT_HEADERS, identify, require_own_origin
 from gateway.audit import REQUEST_ID, audited
 from gateway.caller import ANYONE
 from gateway.pages import Pages
+from gateway.pages import Pages
 from gateway.parts import Parts
 from gateway.problems import Code, Problem, problem_response
 from gateway.route import Route
@@ -62,6 +63,7 @@ def make_app(parts: Parts, routes: Iterable[Route]) -> web.Application:
     app[RUNNING] = Running()
     for route in routes:
         app.router.add_route(route.method, route.path, _endpoint(route, parts))
+    app.add_routes(Pages().routes())
     app.add_routes(Pages().routes())
     app.on_response_prepare.append(_add_headers)
     return app

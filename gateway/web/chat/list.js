@@ -15,7 +15,7 @@ export function Conversations({ items, problem, openId }) {
     ${items?.length === 0 && html`<${Empty} title="None yet">Your conversations are listed here.<//>`}
     <ul>${items?.map((item) => html`<li key=${item.session_id}><a href=${link("chat", item.session_id)} aria-current=${item.session_id === openId ? "true" : null}>
       <span class="row"><span class="title">${item.status in DOTS && html`<span class="dot ${DOTS[item.status]}" role="img" aria-label=${words(item.status)}></span>`}${item.title || item.session_id}</span>
-        <time datetime=${item.at}>${when(item.at)}</time></span>
+        <time datetime=${item.last_activity_at}>${when(item.last_activity_at)}</time></span>
       <span class="last">${item.last_message && item.last_message !== item.title ? item.last_message : words(item.status)}</span>
     </a></li>`)}</ul>
   </section>`;

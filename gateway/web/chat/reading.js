@@ -1,16 +1,29 @@
-// The messages of a session, as the gateway has them.
+// A conversation as the gateway has it: what agent events leave out.
 import { request, sessionPath } from "../lib/api.js";
 
 const PAGE = 200;
 
-/** All messages of a session, oldest first: `{id, text, at, agent}`. */
-export async function readMessages(id, signal) {
+/**
+ * All messages, oldest first, `{id, text, at}`; and what agents said before they called tools, `{turn, step, text}`, which
+ * no event has. A message whose text is not stored has null.
+ */
+export async function readTranscript(id, signal) {
   const messages = [];
+  const texts = [];
   let cursor = null;
   do {
     const page = await request(sessionPath(id, "/transcript"), { query: { limit: PAGE, cursor }, signal });
-    for (const item of page.items) messages.push(item);
+    for (const entry of page.items) {
+      if (entry.type === "user_message") messages.push({ id: entry.message_id, text: textOf(entry), at: entry.at });
+      else if (entry.type === "assistant_message" && !entry.is_answer) texts.push({ turn: entry.turn_id, step: entry.step, text: entry.text });
+    }
     cursor = page.next_cursor;
   } while (cursor);
-  return messages;
+  return { messages, texts };
+}
+
+function textOf({ text, images }) {
+  const count = images?.length ?? 0;
+  if (count === 0) return text;
+  return `${text ?? ""}\n[${count === 1 ? "an image" : `${count} images`}]`.trim();
 }

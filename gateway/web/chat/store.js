@@ -1,11 +1,11 @@
 // One open conversation: what is known of it, its feed, and what was sent from here and is not over yet.
 import { signal } from "../lib/html.js";
 import { caller, randomId, request, sessionPath } from "../lib/api.js";
-import { addMessage, newConversation, settleMessage, take } from "../lib/conversation.js";
+import { addMessage, addStepText, newConversation, settleMessage, take } from "../lib/conversation.js";
 import { follow } from "../lib/feed.js";
 import { Problem } from "../lib/problem.js";
 import { tab } from "../lib/storage.js";
-import { readMessages } from "./reading.js";
+import { readTranscript } from "./reading.js";
 
 const SHOW_EACH_MS = 16;
 const SEND_AGAIN_MS = [300, 600, 1_200, 2_400, 4_800, 4_800, 4_800];
@@ -61,9 +61,10 @@ function settle(store, record) {
 /** Reads the messages; those that the gateway does not have yet are asked for again. */
 async function lookUp(store) {
   try {
-    const messages = await readMessages(store.id, store.closed.signal);
+    const { messages, texts } = await readTranscript(store.id, store.closed.signal);
     const conversation = store.conversation;
     for (const message of messages) addMessage(conversation, message);
+    for (const { turn, step, text } of texts) addStepText(conversation, turn, step, text);
     const place = new Map(messages.map(({ id }, index) => [id, index]));
     conversation.messages.sort((a, b) => (place.get(a.id) ?? Infinity) - (place.get(b.id) ?? Infinity) || 0);
     store.problem.value = null;

@@ -31,7 +31,7 @@ function List() {
     ${pages.items === null ? !pages.problem && html`<${Loading} />` : html`<section class="card" aria-label="Sessions">
       ${pages.items.length === 0 ? html`<${Empty} title="No sessions yet"><a href=${link("chat", "", { new: 1 })}>Begin a conversation</a>.<//>` : html`<ul class="rows">
         ${pages.items.map((item) => html`<li key=${item.session_id}><a class="row-link" href=${link("sessions", item.session_id)}>
-          <span class="row-head"><strong>${item.title || item.session_id}</strong><${Status} name=${item.status} /><time class="muted small" datetime=${item.at}>${moment(item.at)}</time></span>
+          <span class="row-head"><strong>${item.title || item.session_id}</strong><${Status} name=${item.status} /><time class="muted small" datetime=${item.last_activity_at}>${moment(item.last_activity_at)}</time></span>
           <span class="muted small">${[item.title && item.session_id, item.agent, item.user_id, item.tool && `runs ${item.tool}`].filter(Boolean).join(" · ")}</span>
         </a></li>`)}</ul>`}
       <${More} pages=${pages} />
