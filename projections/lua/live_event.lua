@@ -44,7 +44,7 @@ if ARGV[4] == '1' and state[3] then
     if later then
         redis.call('HSET', KEYS[2], 'deltas_from', later)
     else
-        redis.call('HDEL', KEYS[2], 'deltas_from')
+        redis.call('HDEL', KEYS[2], 'deltas_from', 'offset')
     end
 end
 if ARGV[4] ~= '1' then
