@@ -14,7 +14,6 @@ from gateway.access import RATE_LIMIT_HEADERS, identify, require_own_origin
 from gateway.audit import REQUEST_ID, audited
 from gateway.caller import ANYONE
 from gateway.pages import Pages
-from gateway.pages import Pages
 from gateway.parts import Parts
 from gateway.problems import Code, Problem, problem_response
 from gateway.route import Route
@@ -31,7 +30,7 @@ class Running:
 PARTS = web.AppKey("parts", Parts)
 RUNNING = web.AppKey("running", Running)
 GIVEN_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{8,64}")
-STREAMING = "streaming"
+STREAMING = web.RequestKey("streaming", bool)
 """In the request: its head was sent, so that nothing but more of its body can follow."""
 UNKNOWN_ROUTE = "unknown"
 FORBIDDEN = frozenset({Code.WRONG_SCOPE, Code.WRONG_TENANT, Code.OPERATORS_ONLY, Code.FOREIGN_ORIGIN})
@@ -63,7 +62,6 @@ def make_app(parts: Parts, routes: Iterable[Route]) -> web.Application:
     app[RUNNING] = Running()
     for route in routes:
         app.router.add_route(route.method, route.path, _endpoint(route, parts))
-    app.add_routes(Pages().routes())
     app.add_routes(Pages().routes())
     app.on_response_prepare.append(_add_headers)
     return app
