@@ -116,7 +116,7 @@ def _excuse(about: About, one: _Folded, *, is_before_all: bool) -> Literal["remo
     if (
         reach.events_begin > 0
         and is_before_all
-        and (reach.events_oldest_ms is None or one.at_ms < reach.events_oldest_ms)
+        and (reach.events_oldest_ms is None or one.at_ms <= reach.events_oldest_ms)
     ):
         return "removed"
     if reach.decided_before is None or one.fact >= reach.decided_before:

@@ -63,18 +63,28 @@ def as_lines(moment: Moment) -> Iterator[Line]:
     what = what_it_says(event) if event is not None else printable(moment.fact.body.decode(errors="replace"))
     yield Line(f"{moment.fact.offset:>8} {_time_of(moment):%Y-%m-%d %H:%M:%S.%f}"[:-3] + f" {kind}", "cyan", what)
     if not moment.is_folded:
-        yield Line("not folded", "yellow", "it is from before the place where the log can be folded")
+        yield _part("not folded", "yellow", "it is from before the place where the log can be folded")
         return
-    for name, (old, new) in changes(moment.before, moment.after).items():
-        yield Line(name, "dim", f"{_value(old)} → {_value(new)}")
+    changed = changes(moment.before, moment.after)
+    if "status" in changed:
+        old, new = changed.pop("status")
+        yield _part("status", "bold", f"{old} → {new}")
+    if changed:
+        yield _part(
+            "changes", "dim", "; ".join(f"{name} {_value(o)} → {_value(n)}" for name, (o, n) in changed.items())
+        )
     for order in moment.step.effects:
-        yield Line("orders", "magenta", _order(order))
+        yield _part("orders", "magenta", _order(order))
     for happened in moment.step.events:
-        yield Line("emits", "green", f"seq {happened.seq} {type_tag(happened)} {_of_event(happened)}".rstrip())
+        yield _part("emits", "green", f"seq {happened.seq} {type_tag(happened)} {_of_event(happened)}".rstrip())
     if moment.refused is not None:
-        yield Line("refused", "red", printable(f"{moment.refused.cause}: {moment.refused.error}"))
+        yield _part("refused", "red", printable(f"{moment.refused.cause}: {moment.refused.error}"))
     elif moment.event is not None and moment.before is moment.after:
-        yield Line("changes nothing", "dim", "it was followed before, or nobody waits for it")
+        yield _part("changes", "dim", "nothing: it was followed before, or nobody waits for it")
+
+
+def _part(first: str, style: str, rest: str) -> Line:
+    return Line(f"{'':>8} {first:<8}", style, rest)
 
 
 def what_it_says(event: SessionEvent) -> str:

@@ -127,8 +127,8 @@ def _no_such_session(session_id: str, log: TopicPartition, begin: int, end: int,
     where = f"{log.topic}, partition {log.partition}, offsets {begin} to {end}"
     if events:
         return NoSuchSessionError(
-            f"the facts of session {session_id} are not in {where} any more, only {events} of its agent events: "
-            "they are older than the topic's retention. `headrace tail agent-events --from-beginning --session …` shows those"
+            f"the facts of session {session_id} are not in {where} any more: retention has removed them. "
+            f"The {events} agent events that are left: `headrace tail agent-events --from-beginning --session …`"
         )
     removed = "; older ones were removed by retention" if begin > 0 else ""
     return NoSuchSessionError(
