@@ -3,16 +3,17 @@
 import platform
 import time
 from collections.abc import AsyncIterator
-from typing import Any, Literal
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.protocol.admin import ApiVersionRequest
-from msgspec import Struct
 
+from headrace.check import Check
 from headrace.connect import admin
 from headrace.context import Context
 from headrace.errors import HeadraceError
+from headrace.reader_diagnosis import diagnose_readers
 from headrace.stack.endpoints import FILE_NAME, read_endpoints
 from headrace.stack.errors import StackError
 from headrace.topics import check_topics
@@ -26,20 +27,9 @@ LATENCY_PROBES = 3
 """The least of them counts: a machine that is busy for a moment says nothing about the way to the brokers."""
 FETCH_API = 1
 
-Level = Literal["ok", "warn", "fail"]
-
-
-class Check(Struct, frozen=True, kw_only=True):
-    """One line of the doctor; `to_do` is empty where all is well."""
-
-    level: Level
-    what: str
-    found: str
-    to_do: str = ""
-
 
 async def diagnose(context: Context) -> AsyncIterator[Check]:
-    """Check the settings, the versions, the model, the brokers, the topics and the workers."""
+    """Check the settings, the versions, the model, the brokers, the topics and the workers; then what readers need."""
     versions = ", ".join(f"{package} {installed_version(package)}" for package in PACKAGES)
     yield Check(level="ok", what="versions", found=f"python {platform.python_version()}, {versions}")
     try:
@@ -62,6 +52,9 @@ async def diagnose(context: Context) -> AsyncIterator[Check]:
     except HeadraceError as error:
         found, _, to_do = str(error).partition(": ")
         yield Check(level="fail", what="brokers", found=found, to_do=to_do)
+        return
+    async for check in diagnose_readers(settings):
+        yield check
 
 
 def _check_model(settings: Settings) -> Check:

@@ -7,7 +7,9 @@ COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 async def doctor(*, context: GlobalContext) -> int:
-    """Check settings, versions, model, brokers, topics and workers, and say what to do; exit status 1 when one fails.
+    """Check what can be wrong, and say what to do; exit status 1 when something fails.
+
+    Settings, versions, model, brokers, topics, workers; Redis, PostgreSQL, projections, gateway.
 
     Example: `headrace doctor --brokers redpanda:9092`
     """
@@ -21,6 +23,6 @@ async def doctor(*, context: GlobalContext) -> int:
         if context.json:
             print_json(check)
             continue
-        to_do = f"\n     {' ':8} → {escape(check.to_do)}" if check.to_do else ""
-        console().print(f"[{COLOURS[check.level]}]{check.level:4}[/] {check.what:8} {escape(check.found)}{to_do}")
+        to_do = f"\n     {' ':11} → {escape(check.to_do)}" if check.to_do else ""
+        console().print(f"[{COLOURS[check.level]}]{check.level:4}[/] {check.what:11} {escape(check.found)}{to_do}")
     return int(failed)

@@ -228,6 +228,9 @@ async def test_doctor(headrace: Command, tmp_path: Path) -> None:
         "model": "warn",
         "workers": "warn",
         "topics": "ok",
+        "redis": "warn",
+        "postgres": "warn",
+        "gateway": "warn",
     }
     missing = await headrace.run("doctor", "--topic-prefix", "nowhere.")
     assert missing.status == 1
