@@ -22,7 +22,7 @@ from runtime.settings import Security, Settings
 # After its drain timeout a worker records, commits, leaves the group and closes its tables.
 STOP_AFTER_DRAIN_S = 15.0
 WATCH_INTERVAL_S = 0.1
-ROLES_OF_READERS = ("project",)
+ROLES_OF_READERS = ("project", "gateway")
 
 
 class DevelopmentStack:

@@ -1,7 +1,8 @@
 """Becomes another program that the kernel kills when the program's parent dies.
 
 Run as a script, `python launch.py PARENT_PID USER PROGRAM ARGUMENT…`, and not as a hook between fork and exec: such a
-hook may hang in a process that has threads. USER is the name of the user to become; where it is empty, nobody else.
+hook may hang in a process that has threads. USER is the name of the user to become; where it is empty, it stays who it
+is. PROGRAM is a path where USER is given: to look for it takes Python's own folders, which that user may not enter.
 """
 
 import ctypes

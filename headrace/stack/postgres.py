@@ -10,6 +10,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from headrace.stack.artifacts import default_cache_dir
 from headrace.stack.child import Child, ChildStartError, OnRestart
 from headrace.stack.leftover import end_leftovers
 from headrace.stack.ports import LOOPBACK, kept_port
@@ -36,7 +37,7 @@ class Postgres(Child):
         self._data = self._home / "data"
         self._user = server_user()
         programs = postgres_programs()
-        self._programs = programs if self._user is None else for_everyone(programs, self._home / "programs")
+        self._programs = programs if self._user is None else for_everyone(programs, default_cache_dir())
         self._password = kept_password(self._home / "password")
         self.port = kept_port(self._home / "port")
         listen = ("-h", LOOPBACK, "-p", str(self.port), "-c", "unix_socket_directories=")

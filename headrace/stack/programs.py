@@ -39,23 +39,30 @@ def server_user() -> str | None:
     return UNPRIVILEGED_USER if os.geteuid() == 0 else None
 
 
-def for_everyone(programs: Path, note: Path) -> Path:
+def for_everyone(programs: Path, notes: Path) -> Path:
     """This folder of programs where every user can reach it, otherwise a copy of its installation that they can.
 
-    So it is with an environment below /root, which only root may enter. The copy's name is kept in the file `note`.
+    So it is with an environment below /root, which only root may enter. The copy's name is kept in a file in `notes`, which is
+    another one when the package is installed anew.
+    `programs` is PACKAGE/INSTALLATION/FOLDER; a wheel's libraries are in `PACKAGE.libs` beside the package.
     """
     if all(folder.stat().st_mode & _EVERYONE_MAY_ENTER for folder in (programs, *programs.parents)):
         return programs
+    installation, package = programs.parents[0], programs.parents[1]
+    note = notes / f"programs-{programs.stat().st_mtime_ns}"
     if note.exists():
         copy = Path(note.read_text())
         # Others may write to the folder for temporary files: only what is this user's own is run.
         if copy.is_dir() and copy.stat().st_uid == os.geteuid():
-            return copy / programs.name
+            return copy / programs.relative_to(package.parent)
     copy = Path(tempfile.mkdtemp(prefix="headrace-programs-"))
-    shutil.copytree(programs.parent, copy, dirs_exist_ok=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    for folder in (installation, *([libraries] if libraries.exists() else [])):
+        shutil.copytree(folder, copy / folder.relative_to(package.parent))
     copy.chmod(0o755)
+    notes.mkdir(parents=True, exist_ok=True)
     note.write_text(str(copy))
-    return copy / programs.name
+    return copy / programs.relative_to(package.parent)
 
 
 def _package(name: str, server: str, variable: str) -> Path:
