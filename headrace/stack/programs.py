@@ -42,8 +42,8 @@ def server_user() -> str | None:
 def for_everyone(programs: Path, notes: Path) -> Path:
     """This folder of programs where every user can reach it, otherwise a copy of its installation that they can.
 
-    So it is with an environment below /root, which only root may enter. The copy's name is kept in a file in `notes`, which is
-    another one when the package is installed anew.
+    So it is with an environment below /root, which only root may enter. The copy's name is kept in a file in `notes`,
+    which is another one when the package is installed anew.
     `programs` is PACKAGE/INSTALLATION/FOLDER; a wheel's libraries are in `PACKAGE.libs` beside the package.
     """
     if all(folder.stat().st_mode & _EVERYONE_MAY_ENTER for folder in (programs, *programs.parents)):
