@@ -76,6 +76,31 @@ export function usePages(path, query = {}) {
   };
 }
 
+/** All pages of a list that is short by nature: `{data, problem}`. */
+export function useAll(path, query = {}) {
+  const [answer, setAnswer] = useState({ data: null, problem: null });
+  const wanted = JSON.stringify([path, query]);
+  useEffect(() => {
+    const abort = new AbortController();
+    const read = async () => {
+      const items = [];
+      let cursor = null;
+      do {
+        const page = await request(path, { query: { ...query, cursor }, signal: abort.signal });
+        items.push(...page.items);
+        cursor = page.next_cursor;
+      } while (cursor);
+      setAnswer({ data: items, problem: null });
+    };
+    setAnswer({ data: null, problem: null });
+    read().catch((error) => {
+      if (!abort.signal.aborted) setAnswer({ data: null, problem: asProblem(error) });
+    });
+    return () => abort.abort();
+  }, [wanted]);
+  return answer;
+}
+
 export function More({ pages }) {
   if (!pages.hasMore) return null;
   return html`<div class="more"><button class="button" type="button" disabled=${pages.busy} onClick=${pages.more}>${pages.busy ? "Loading…" : "Show more"}</button></div>`;

@@ -1,6 +1,6 @@
 // One session's timeline: every fact and event, with its place in its turn's time, tokens and cost.
 import { html, useEffect, useRef, useState } from "../lib/html.js";
-import { cost, count, duration, moment, tokens, words } from "../lib/format.js";
+import { cost, count, duration, moment, words } from "../lib/format.js";
 import { link, route } from "../lib/router.js";
 import { Empty, Loading, More, useAnswer, usePages } from "../parts/loading.js";
 import { Json } from "../parts/json.js";
@@ -31,8 +31,8 @@ export function Timeline({ id }) {
 const sum = (records, of) => records.reduce((total, record) => total + (of(record) ?? 0), 0);
 /** Model calls count: the end of a turn repeats their sum. */
 const isCall = ({ type }) => type === "model_completed" || type === "model_failed";
-const usageOf = (record) => record.usage ?? record.body?.usage;
-const costOf = (record) => record.cost_micros ?? record.body?.cost_micros;
+const tokensOf = (record) => (record.input_tokens ?? 0) + (record.output_tokens ?? 0);
+const costOf = (record) => record.cost_micros;
 
 function Totals({ groups, session }) {
   const records = groups.flatMap((group) => group.records);
@@ -42,7 +42,7 @@ function Totals({ groups, session }) {
     ["Turns", count(turns.length)],
     ["Time in turns", duration(turns.reduce((total, { from, to }) => total + to - from, 0))],
     ["Model calls", count(calls.length)],
-    ["Tokens", count(sum(calls, (record) => tokens(usageOf(record))))],
+    ["Tokens", count(sum(calls, tokensOf))],
     ["Cost", cost(sum(calls, costOf))],
   ];
   return html`<dl class="card figures">${session?.status && html`<div><dt>Status</dt><dd class="as-text"><${Status} name=${session.status} /></dd></div>`}
@@ -58,9 +58,9 @@ function Turn({ group }) {
   const number = group.id.slice(group.id.lastIndexOf("/") + 1);
   return html`<section class="card turn-card ${wanted ? "wanted" : ""}" ref=${box} aria-label=${group.id ? `Turn ${number}` : "Outside of turns"}>
     <header class="row-head"><h2>${group.id ? `Turn ${number}` : "Outside of turns"}</h2>${end ? html`<${Status} name=${ENDS[end.type]} />` : group.id && html`<${Status} name="running" />`}
-      <span class="muted small">${[group.id && duration(group.to - group.from), calls.length > 0 && `${count(sum(calls, (record) => tokens(usageOf(record))))} tokens`, calls.length > 0 && cost(sum(calls, costOf))].filter(Boolean).join(" · ")}</span>
+      <span class="muted small">${[group.id && duration(group.to - group.from), calls.length > 0 && `${count(sum(calls, tokensOf))} tokens`, calls.length > 0 && cost(sum(calls, costOf))].filter(Boolean).join(" · ")}</span>
       <time class="muted small" datetime=${new Date(group.from).toISOString()}>${moment(group.from)}</time></header>
-    <ol class="track">${group.records.map((record) => html`<${Row} key=${`${record.topic}/${record.partition}/${record.offset}/${record.type}/${record.at}`} record=${record} group=${group} />`)}</ol>
+    <ol class="track">${group.records.map((record) => html`<${Row} key=${Object.values(record.place).join("/")} record=${record} group=${group} />`)}</ol>
   </section>`;
 }
 
@@ -71,7 +71,7 @@ function Row({ record, group }) {
   const bar = barOf(record, group);
   const kind = KIND[record.type.split("_")[0]] ?? (record.type.startsWith("turn_") ? "turn" : "");
   const isBad = record.type.endsWith("_failed") || record.body?.is_error;
-  const shown = isCall(record) ? `${count(tokens(usageOf(record)))} tok` : "";
+  const shown = isCall(record) ? `${count(tokensOf(record))} tok` : "";
   return html`<li><details onToggle=${(event) => setOpen(event.currentTarget.open)}>
     <summary>
       <span class="offset">+${duration(Date.parse(record.at) - group.from)}</span>
@@ -81,6 +81,7 @@ function Row({ record, group }) {
       <span class="figure">${shown}</span>
       <span class="figure">${isCall(record) ? cost(costOf(record)) : ""}</span>
     </summary>
-    ${isOpen && html`<div class="inside"><p class="muted small">${record.topic}${record.partition !== undefined ? `, partition ${record.partition}, offset ${count(record.offset)}` : ""} · ${moment(record.at)}</p><${Json} value=${record.body} label=${words(record.type)} /></div>`}
+    ${isOpen && html`<div class="inside"><p class="muted small">${record.place.topic}, partition ${record.place.partition}, offset ${count(record.place.offset)} · ${moment(record.at)} · ${count(record.body_bytes)} bytes</p>
+      ${record.body === null ? html`<p class="muted">The record is too large to be shown here: read it from its topic.</p>` : html`<${Json} value=${record.body} label=${words(record.type)} />`}</div>`}
   </details></li>`;
 }

@@ -16,15 +16,16 @@ const iso = (local) => (local ? new Date(local).toISOString() : "");
 
 export function Audit() {
   const { query } = route.value;
-  const { since, until, ...rest } = query;
-  const pages = usePages("/v1/audit", { ...rest, since: iso(since), until: iso(until), limit: PER_PAGE });
+  const { from, to, ...rest } = query;
+  const pages = usePages("/v1/audit", { ...rest, from: iso(from), to: iso(to), limit: PER_PAGE });
   const fields = [
-    { name: "event_type", label: "Act", options: TYPES.map((name) => [name, words(name)]) },
+    { name: "type", label: "Act", options: TYPES.map((name) => [name, words(name)]) },
     { name: "outcome", label: "Outcome", options: OUTCOMES.map((name) => [name, name]) },
     { name: "user_id", label: "User" },
     { name: "session_id", label: "Session" },
-    { name: "since", label: "From", type: "datetime-local" },
-    { name: "until", label: "Until", type: "datetime-local" },
+    { name: "ip", label: "Address", placeholder: "192.0.2.1" },
+    { name: "from", label: "From", type: "datetime-local" },
+    { name: "to", label: "Until", type: "datetime-local" },
   ];
   return html`<${Page} title="Audit" lead="Who did what through the gateway or with the headrace command, and how it ended. Never what was said, and no secrets.">
     <${Filters} view="audit" label="Search the audit log" fields=${fields} />

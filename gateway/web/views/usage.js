@@ -4,7 +4,7 @@ import { can, caller } from "../lib/api.js";
 import { cost, count, short } from "../lib/format.js";
 import { route, go } from "../lib/router.js";
 import { Chart } from "../parts/chart.js";
-import { Empty, Loading, useAnswer } from "../parts/loading.js";
+import { Empty, Loading, useAll, useAnswer } from "../parts/loading.js";
 import { ProblemNotice } from "../parts/notice.js";
 import { Page } from "../parts/page.js";
 import { byDay, perMinute, totals } from "../usage/series.js";
@@ -20,13 +20,13 @@ export function Usage() {
   const { query } = route.value;
   const days = Number(query.days ?? 30);
   const group = query.by ?? "agent";
-  const { data, problem } = useAnswer("/v1/usage", { query: { since: dayBefore(days), limit: 200 } });
+  const { data, problem } = useAll("/v1/usage", { from: dayBefore(days), limit: 200 });
   const set = (change) => go("usage", "", { ...query, ...change }, { replace: true });
   const controls = html`<div class="buttons"><${Choice} label="Time" value=${String(days)} options=${SPANS} onChange=${(value) => set({ days: value })} />
     <${Choice} label="By" value=${group} options=${GROUPS} onChange=${(value) => set({ by: value })} /></div>`;
   return html`<${Page} title="Usage" lead="Tokens and cost of every model call, failed attempts included. Days are UTC." aside=${controls}>
     <${ProblemNotice} problem=${problem} />
-    ${data ? html`<${Consumed} rows=${data.items} days=${days} group=${group} />` : !problem && html`<${Loading} />`}
+    ${data ? html`<${Consumed} rows=${data} days=${days} group=${group} />` : !problem && html`<${Loading} />`}
     ${can("stats:read") && !caller.value.me.tenant && html`<${Now} />`}
   <//>`;
 }
