@@ -1,6 +1,8 @@
 // Rows of usage and counters as series for a chart. Pure.
 
 const DAY_MS = 86_400_000;
+const MINUTE_MS = 60_000;
+export const SHOWN_MINUTES = 60;
 const COUNTS = ["calls", "failed_calls", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "cost_micros"];
 const MOST_SERIES = 6;
 
@@ -38,11 +40,14 @@ export function byDay(rows, days, nameOf, valueOf) {
 }
 
 /** Counters of the last minutes, over all agents. `names`: counter to what it is called. */
-export function perMinute({ minutes }, names) {
-  const times = minutes.map(({ at }) => Date.parse(at) / 1_000);
+export function perMinute({ at, minutes }, names) {
+  const counted = new Map(minutes.map(({ minute, agents }) => [Date.parse(minute), agents]));
+  const last = Math.floor(Date.parse(at) / MINUTE_MS) * MINUTE_MS;
+  const starts = Array.from({ length: SHOWN_MINUTES }, (_, index) => last - (SHOWN_MINUTES - 1 - index) * MINUTE_MS);
+  const times = starts.map((start) => start / 1_000);
   const series = Object.entries(names).map(([counter, name]) => ({
     name,
-    values: minutes.map(({ agents }) => agents.reduce((total, agent) => total + (agent[counter] ?? 0), 0)),
+    values: starts.map((start) => (counted.get(start) ?? []).reduce((total, agent) => total + agent[counter], 0)),
   }));
   return { times, series };
 }

@@ -1,6 +1,6 @@
 // Records that could not be processed: why, what they were, and how to send them again.
 import { html, useEffect, useRef, useState } from "../lib/html.js";
-import { can, request } from "../lib/api.js";
+import { request } from "../lib/api.js";
 import { count, moment, words } from "../lib/format.js";
 import { link, route } from "../lib/router.js";
 import { Problem } from "../lib/problem.js";
@@ -50,9 +50,9 @@ function DeadLetter({ id }) {
   const { data: letter, problem, again } = useAnswer(pathOf(id));
   const [result, setResult] = useState(null);
   return html`<${Page} title="Dead letter" lead=${html`<a href=${link("dead-letters")}>All dead letters</a> · <span class="mono">${id}</span>`}
-      aside=${letter && can("dead-letters:write") && html`<${Replay} id=${id} letter=${letter} onDone=${(done) => { setResult(done); again(); }} />`}>
+      aside=${letter?.can_be_replayed && html`<${Replay} id=${id} letter=${letter} onDone=${(done) => { setResult(done); again(); }} />`}>
     <${ProblemNotice} problem=${problem} />
-    ${result && html`<${Notice} kind="good" title="Sent again"><span>The record is on <span class="mono">${result.topic ?? letter?.topic}</span> again, partition ${result.partition}, offset ${count(result.offset)}. If it fails again, it comes back as a new dead letter.</span>
+    ${result && html`<${Notice} kind="good" title="Sent again"><span>The record is on <span class="mono">${result.topic}</span> again, partition ${result.partition}, offset ${count(result.offset)}. If it fails again, it comes back as a new dead letter.</span>
       ${letter?.session_id && html`<a href=${link("chat", letter.session_id)}>Open the conversation</a>`}<//>`}
     ${letter ? html`<${Letter} letter=${letter} />` : !problem && html`<${Loading} />`}
   <//>`;
@@ -70,17 +70,17 @@ function Letter({ letter }) {
         <dt>Topic</dt><dd class="mono">${letter.topic}</dd>
         <dt>Place</dt><dd>partition ${letter.partition}, offset ${count(letter.offset)}</dd>
         <dt>Written</dt><dd>${moment(letter.record_at)}</dd>
-        <dt>Key</dt><dd class="mono"><${Bytes} text=${letter.key} base64=${letter.key_base64} none="none" /></dd>
+        <dt>Key</dt><dd class="mono"><${Bytes} content=${letter.key} /></dd>
         ${letter.session_id && html`<dt>Session</dt><dd><a href=${link("sessions", letter.session_id)}>${letter.session_id}</a></dd>`}
       </dl>
-      ${letter.headers?.length > 0 && html`<div><h3>Headers</h3><dl class="facts headers">${letter.headers.map(([name, value]) => html`<dt class="mono">${name}</dt><dd class="mono">${value}</dd>`)}</dl></div>`}
-      <div><h3>Value</h3>${letter.value === null && !letter.value_base64
-        ? html`<p class="muted">It was too large to be kept twice: the record itself is still where it was, as long as its topic keeps it.</p>`
-        : html`<${Json} value=${letter.value ?? letter.value_base64} label="Value" />`}</div>
+      ${letter.headers.length > 0 && html`<div><h3>Headers</h3><dl class="facts">${letter.headers.map(({ name, value }) => html`<dt class="mono">${name}</dt><dd class="mono"><${Bytes} content=${value} /></dd>`)}</dl></div>`}
+      <div><h3>Value${letter.bytes !== null ? `, ${count(letter.bytes)} bytes` : ""}${letter.value?.encoding === "base64" ? ", in base64" : ""}</h3>${letter.value === null
+        ? html`<p class="muted">It is not here: there was none, or it was too large to be kept twice. The record itself is where it was, as long as its topic keeps it.</p>`
+        : html`<${Json} value=${letter.value.data} label="Value" />`}</div>
     </section>`;
 }
 
-const Bytes = ({ text, base64, none }) => text ?? base64 ?? html`<span class="muted">${none}</span>`;
+const Bytes = ({ content }) => content === null ? html`<span class="muted">none</span>` : html`${content.data}${content.encoding === "base64" && html`<span class="muted"> in base64</span>`}`;
 
 function Replay({ id, letter, onDone }) {
   const dialog = useRef(null);
@@ -92,7 +92,7 @@ function Replay({ id, letter, onDone }) {
     setBusy(true);
     setProblem(null);
     try {
-      const sent = await request(`${pathOf(id)}/replay`, { method: "POST", body: {} });
+      const sent = await request(`${pathOf(id)}/replay`, { method: "POST" });
       dialog.current.close();
       onDone(sent);
     } catch (error) {
@@ -101,7 +101,7 @@ function Replay({ id, letter, onDone }) {
     }
     setBusy(false);
   };
-  return html`<button class="button primary" type="button" disabled=${letter.value === null && !letter.value_base64} onClick=${() => { setProblem(null); dialog.current.showModal(); }}>Send again…</button>
+  return html`<button class="button primary" type="button" onClick=${() => { setProblem(null); dialog.current.showModal(); }}>Send again…</button>
     <dialog ref=${dialog} aria-labelledby="replay-title"><form method="dialog" onSubmit=${replay}>
       <h2 id="replay-title">Send this record again?</h2>
       <p>The same bytes go to <span class="mono">${letter.topic}</span>, with the same key and headers. Do it when what made the record fail was corrected; otherwise it fails again.</p>

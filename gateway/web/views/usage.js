@@ -7,7 +7,7 @@ import { Chart } from "../parts/chart.js";
 import { Empty, Loading, useAll, useAnswer } from "../parts/loading.js";
 import { ProblemNotice } from "../parts/notice.js";
 import { Page } from "../parts/page.js";
-import { byDay, perMinute, totals } from "../usage/series.js";
+import { byDay, perMinute, SHOWN_MINUTES, totals } from "../usage/series.js";
 
 const SPANS = [["7", "7 days"], ["30", "30 days"], ["90", "90 days"]];
 const GROUPS = [["agent", "Agent"], ["model", "Model"], ["tenant", "Tenant"]];
@@ -56,7 +56,7 @@ function Table({ rows, group }) {
 }
 
 function Now() {
-  const { data, problem } = useAnswer("/v1/stats", { query: { minutes: 60 }, everyMs: STATS_EACH_MS });
+  const { data, problem } = useAnswer("/v1/stats", { query: { minutes: SHOWN_MINUTES }, everyMs: STATS_EACH_MS });
   const [names] = useState({ turns_completed: "completed", turns_failed: "failed", turns_cancelled: "cancelled" });
   return html`<${ProblemNotice} problem=${problem} />
     ${data && html`<section class="card padded"><h2>Turns per minute, last hour</h2><${Chart} ...${perMinute(data, names)} format=${short} label="Turns per minute in the last hour" isTime /></section>`}`;
