@@ -56,7 +56,7 @@ async def replay(
     if until is not None:
         return _show_until(recording, beginning, until, context)
     if export is not None:
-        _export(recording, beginning, export)
+        _export(recording, beginning, export, context)
     if diff:
         return _show_differences(recording, beginning, context)
     if export is None:
@@ -112,11 +112,13 @@ def _show_until(recording: "Recording", beginning: "Beginning", text: str, conte
     return 0
 
 
-def _export(recording: "Recording", beginning: "Beginning", file: Path) -> None:
+def _export(recording: "Recording", beginning: "Beginning", file: Path, context: "Context") -> None:
     from headrace.replay.export import recorded
     from headrace.replay.recording import write_recording
 
     write_recording(file, recorded(recording, beginning))
+    if not context.json:
+        console().print(f"{file}: {len(recording.facts)} facts, {len(recording.events)} events", markup=False)
 
 
 def _show_differences(recording: "Recording", beginning: "Beginning", context: "Context") -> int:

@@ -79,7 +79,7 @@ def as_lines(moment: Moment) -> Iterator[Line]:
         yield _part("emits", "green", f"seq {happened.seq} {type_tag(happened)} {_of_event(happened)}".rstrip())
     if moment.refused is not None:
         yield _part("refused", "red", printable(f"{moment.refused.cause}: {moment.refused.error}"))
-    elif moment.event is not None and moment.before is moment.after:
+    elif moment.event is not None and not (changes(moment.before, moment.after) or moment.step.events):
         yield _part("changes", "dim", "nothing: it was followed before, or nobody waits for it")
 
 

@@ -10,9 +10,12 @@ import msgspec
 import orjson
 import pytest
 import pytest_asyncio
+from aiokafka import TopicPartition
+from aiokafka.admin.records_to_delete import RecordsToDelete
 from chaos.cluster import Cluster, Worker
 from line import Line
 
+from headrace.connect import admin
 from headrace.replay.fold import fold
 from headrace.replay.source import read_session
 from runtime.settings import Settings
@@ -46,7 +49,7 @@ async def line(cluster: Cluster) -> AsyncIterator[Line]:
     """Three sessions have ended, and their worker has stopped: all that it decided is committed."""
     worker: Worker = await cluster.add_worker(PREFIX)
     async with Line(cluster.kafka.bootstrap, PREFIX) as line:
-        for session in ("plain", "tampered", "forged"):
+        for session in ("plain", "tampered", "forged", "cut"):
             await line.ask(session, f"{SUM} How much?", id="m1")
             await line.say(session, "[[latency:2]] Long.", id="m2")
             await line.event(session, "turn_started", message_id="m2")
@@ -138,3 +141,28 @@ async def test_what_cannot_be_replayed(command: Command, arguments: list[str], e
     assert (status, out) == (expected, "")
     assert says in err
     assert len(err.splitlines()) == 1
+
+
+async def test_a_log_whose_beginning_retention_has_removed(line: Line, command: Command) -> None:
+    """It says what is missing, folds from the first turn that is whole, and finds no difference there.
+
+    The last test: what it removes from a partition is gone for the other sessions there too.
+    """
+
+    def remove(topic: str, type_tag: str, message_id: str) -> dict[TopicPartition, RecordsToDelete]:
+        for record in line.records[topic]:
+            body = orjson.loads(record.value)
+            if (body["session_id"], body["type"], body.get("message_id")) == ("cut", type_tag, message_id):
+                return {TopicPartition(record.topic, record.partition): RecordsToDelete(record.offset + 1)}
+        raise AssertionError(f"no {type_tag} on {topic}")
+
+    async with admin(command.settings) as client:
+        await client.delete_records(remove("session-log", "message_accepted", "m2"))
+        await client.delete_records(remove("agent-events", "turn_started", "m2"))
+    status, out, err = await command.run("cut", "--diff")
+    assert status == 0, out
+    assert "the log of session cut begins in the middle" in err
+    assert "The fold begins with turn 3" in err
+    assert (orjson.loads(out)["same"], orjson.loads(out)["before"]) == (2, 1)
+    status, out, _ = await command.run("cut", "--until", "cut/3/1")
+    assert (status, orjson.loads(out)["summary"]["turn"]) == (0, 3)

@@ -31,6 +31,7 @@ from headrace.replay.fold import fold  # noqa: E402 - the same
 from headrace.replay.recording import Recording, read_recording, write_recording  # noqa: E402 - the same
 from headrace.replay.source import read_session  # noqa: E402 - the same
 from runtime.settings import Settings  # noqa: E402 - the same
+from schemas.codec import encode  # noqa: E402 - the same
 
 AGENTS, TOOLS = HERE / "agents.toml", HERE / "tools.py"
 SHORT_RETENTION_HOURS = "0.001"
@@ -91,7 +92,8 @@ def refold() -> None:
             continue
         if before.about.outcomes_of >= CORE_VERSION:
             sys.exit(f"{path.name} has other outcomes: add version {CORE_VERSION + 1} to agents/version.py first")
-        changed = [new.offset for old, new in zip(before.outcomes, after.outcomes, strict=True) if old != new]
+        known = {encode(outcome) for outcome in before.outcomes}
+        changed = [outcome.offset for outcome in after.outcomes if encode(outcome) not in known]
         write_recording(path, after)
         path.chmod(0o644)
         print(f"{path.name}: other outcomes at the offsets {changed or 'none'}")
