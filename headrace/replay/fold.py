@@ -8,16 +8,42 @@ from msgspec import Raw, Struct
 from agents.catalog import Catalog
 from agents.draft import Step
 from agents.handle import handle
-from agents.session import Session
+from agents.session import Entry, Session
 from headrace.replay.recording import Fact, Outcome, Recording, Refused
 from schemas.codec import decode_session_event, encode
 from schemas.dead_letter import Cause
 from schemas.log import SessionEvent
 from streams.dead_letter import UNREADABLE
-from streams.store import writes
+from streams.store import entry_key, head_key
 
 NO_STATE = "none"
 """The digest where there is no session."""
+
+
+class Digests:
+    """The digests of a session after one fact and the next: entries of a transcript that only grows are hashed once."""
+
+    def __init__(self) -> None:
+        self._hashed: tuple[Entry, ...] = ()
+        self._entries = hashlib.sha256()
+
+    def of(self, session: Session | None) -> str:
+        """See `digest`."""
+        if session is None:
+            return NO_STATE
+        known, session_id = len(self._hashed), session.head.session_id
+        if session.transcript[:known] != self._hashed:
+            known, self._entries = 0, hashlib.sha256()
+        self._hashed = session.transcript
+        for number, entry in enumerate(session.transcript[known:], start=known):
+            _update(self._entries, entry_key(session_id, number), encode(entry))
+        whole = self._entries.copy()
+        _update(whole, head_key(session_id), encode(session.head))
+        return whole.hexdigest()
+
+
+def _update(hashed: "hashlib._Hash", key: bytes, value: bytes) -> None:
+    hashed.update(b"%b %d\n%b\n" % (key, len(value), value))
 
 
 class Moment(Struct, frozen=True, kw_only=True):
@@ -31,6 +57,7 @@ class Moment(Struct, frozen=True, kw_only=True):
     event: SessionEvent | None
     before: Session | None
     step: Step
+    digests: Digests
     refused: Refused | None = None
     is_folded: bool = True
 
@@ -38,11 +65,16 @@ class Moment(Struct, frozen=True, kw_only=True):
     def after(self) -> Session | None:
         return self.step.session
 
+    @property
+    def digest(self) -> str:
+        """Of the state after the fact."""
+        return self.digests.of(self.after)
+
     def outcome(self) -> Outcome:
         """The same, as a recording has it."""
         return Outcome(
             offset=self.fact.offset,
-            state=digest(self.after),
+            state=self.digest,
             effects=tuple(Raw(encode(effect)) for effect in self.step.effects),
             events=tuple(Raw(encode(event)) for event in self.step.events),
             refused=self.refused,
@@ -50,13 +82,8 @@ class Moment(Struct, frozen=True, kw_only=True):
 
 
 def digest(session: Session | None) -> str:
-    """The SHA-256 of the session as its table stores it, in hexadecimal."""
-    if session is None:
-        return NO_STATE
-    hashed = hashlib.sha256()
-    for key, value in writes(session.head.session_id, None, Step(session=session)):
-        hashed.update(b"%d %b\n%b\n" % (len(value or b""), key, value or b""))
-    return hashed.hexdigest()
+    """The SHA-256 of the session as its table stores it, in hexadecimal: its entries in their order, then its head."""
+    return Digests().of(session)
 
 
 def fold(
@@ -71,32 +98,34 @@ def fold(
         begin: the offset of the first fact to fold; those before change nothing.
     """
     reach, catalog = recording.about.reach, recording.about.catalog()
-    session = seed
+    session, digests = seed, Digests()
     for fact in recording.facts if facts is None else facts:
         place = f"{reach.topic}/{reach.partition}/{fact.offset}"
-        moment = _moment(catalog, session, fact, place) if fact.offset >= begin else _skipped(fact, session)
-        yield moment
-        session = moment.after
+        step, event, refused = Step(session=session), None, None
+        try:
+            event = decode_session_event(fact.body)
+        except UNREADABLE as error:
+            refused = Refused(Cause.NOT_VALID, f"expected an event of the session log: {error}")
+        is_folded = fact.offset >= begin
+        if event is not None and is_folded:
+            step, refused = _folded(catalog, session, event, fact.offset, place)
+        yield Moment(
+            fact=fact,
+            event=event,
+            before=session,
+            step=step,
+            digests=digests,
+            refused=refused,
+            is_folded=is_folded,
+        )
+        session = step.session
 
 
-def _moment(catalog: Catalog, session: Session | None, fact: Fact, place: str) -> Moment:
-    try:
-        event = decode_session_event(fact.body)
-    except UNREADABLE as error:
-        why = Refused(Cause.NOT_VALID, f"expected an event of the session log: {error}")
-        return Moment(fact=fact, event=None, before=session, step=Step(session=session), refused=why)
-    handled = handle(catalog, session, event, fact.offset, place)
-    refused: Refused | None = None
+def _folded(
+    catalog: Catalog, session: Session | None, event: SessionEvent, offset: int, place: str
+) -> tuple[Step, Refused | None]:
+    handled = handle(catalog, session, event, offset, place)
     if handled.bug is not None:
-        refused = Refused(Cause.CORE_ERROR, f"{handled.cause}: {handled.bug}")
-    elif handled.step.refusal is not None:
-        refused = Refused(handled.step.refusal.cause, handled.step.refusal.error)
-    return Moment(fact=fact, event=event, before=session, step=handled.step, refused=refused)
-
-
-def _skipped(fact: Fact, session: Session | None) -> Moment:
-    try:
-        event = decode_session_event(fact.body)
-    except UNREADABLE:
-        event = None
-    return Moment(fact=fact, event=event, before=session, step=Step(session=session), is_folded=False)
+        return handled.step, Refused(Cause.CORE_ERROR, f"{handled.cause}: {handled.bug}")
+    refusal = handled.step.refusal
+    return handled.step, None if refusal is None else Refused(refusal.cause, refusal.error)

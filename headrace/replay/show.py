@@ -49,7 +49,7 @@ def as_object(moment: Moment) -> dict[str, Any]:
         "orders": moment.step.effects,
         "emits": moment.step.events,
         "settles": moment.step.settled,
-        "state": digest(moment.after),
+        "state": moment.digest,
     }
     if moment.refused is not None:
         shown["refused"] = moment.refused

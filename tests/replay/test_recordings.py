@@ -130,12 +130,13 @@ def test_the_recordings_have_all_that_can_happen() -> None:
             waits |= {call.kind for call in turn.pending} if turn else set()
             events |= {type(event) for event in moment.step.events}
             codes |= set(_codes(moment.event)) | {code for event in moment.step.events for code in _codes(event)}
-    assert facts >= set(SESSION_LOG.records) | {type(None)}
-    assert events == set(AGENT_EVENTS.records)
-    assert waits == set(CallKind)
+    add = "add it to a scenario of tests/replay/scenarios.py, and record that"
+    missing = {*SESSION_LOG.records, *AGENT_EVENTS.records, type(None)} - facts - events
+    assert not missing, f"no recording has {missing}: {add}"
+    assert waits == set(CallKind), add
     limits = {code for code in FailureCode if code.startswith("limit_")}
     rest = {FailureCode.SESSION_QUARANTINED, FailureCode.SESSION_ENDED, FailureCode.OUTCOME_UNKNOWN}
-    assert codes >= limits | rest
+    assert codes >= limits | rest, f"{add}: {limits | rest - codes}"
 
 
 def _codes(record: object) -> Iterator[FailureCode]:

@@ -382,3 +382,17 @@ def test_nothing_of_a_log_reaches_the_terminal() -> None:
     assert printable("a\x1b[31m\n\u202eb") == "a\\x1b[31m\\n\\u202eb"
     assert printable("x" * 500).endswith("x…")
     assert printable("a\n\x1b", limit=None) == "a\n\\x1b"
+
+
+def test_digests_are_the_same_one_by_one_and_in_a_row() -> None:
+    """Also after a transcript was replaced, because the session ended or began again."""
+    history = three_turns()
+    history.end()
+    history.say("m9")
+    history.expire(history.clock.at)
+    history.say("m1")
+    moments = list(fold(recording_of(history)))
+    in_a_row = [moment.digest for moment in moments]
+    assert in_a_row == [digest(moment.after) for moment in moments]
+    assert in_a_row[::-1] == [moment.digest for moment in moments[::-1]]
+    assert len(set(in_a_row)) == len(in_a_row)
