@@ -115,11 +115,14 @@ async def _check_projections(settings: Settings) -> AsyncIterator[Check]:
 
 async def _idle(settings: Settings, names: list[str]) -> list[str]:
     """Those of the projections that no process takes part in."""
-    groups = {projection_group(settings, name): name for name in names}
+    idle = []
     async with admin(settings) as client:
-        responses = await client.describe_consumer_groups(list(groups))
-    busy = {described[1] for response in responses for described in response.groups if described[5]}
-    return [name for group, name in groups.items() if group not in busy]
+        for name in names:
+            # One at a time: aiokafka misreads an answer about several groups.
+            (response,) = await client.describe_consumer_groups([projection_group(settings, name)])
+            if not any(described[5] for described in response.groups):
+                idle.append(name)
+    return idle
 
 
 async def _check_gateway(settings: Settings) -> Check:
