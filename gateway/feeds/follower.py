@@ -32,10 +32,14 @@ class TooSlow(Problem):
 
 
 class Follower(AsyncIterator[Entry]):
-    """Iterate over it, or `take` all that is there. `on_end` is called when it ends: the reader may hang in a write."""
+    """Iterate over it, or `take` all that is there. `on_end` is called when it ends: the reader may hang in a write.
+
+    `start` is where the reader is who has not taken anything yet.
+    """
 
     def __init__(self, session_id: str, after: Position | None, past: Past | None) -> None:
-        self.on_end: Callable[[], None] | None = None
+        self.on_end: Callable[[], object] | None = None
+        self.start = after or Position(0, 0)
         self._session_id = session_id
         self._is_from_now = after is None
         self._cursor = Cursor(after or Position(0, 0))
@@ -51,14 +55,15 @@ class Follower(AsyncIterator[Entry]):
         self._end: Problem | None = None
 
     @property
-    def position(self) -> Position:
-        """Where the reader is when it has taken everything that waits."""
-        return self._cursor.position
+    def why(self) -> Problem | None:
+        """What `take` raises, where it has ended."""
+        return self._end
 
     def begin(self, backlog: Sequence[Item]) -> None:
         """What Redis has of the session when the reader comes; what comes later is offered."""
         if self._is_from_now:
             self._cursor.skip(backlog)
+            self.start = self._cursor.position
             self._is_unplaced = not backlog and self._past is not None
             return
         event = self._cursor.position.event
@@ -76,7 +81,8 @@ class Follower(AsyncIterator[Entry]):
         except Problem as problem:
             log.warning("feed_begins_without_past", session_id=self._session_id, error=problem.detail)
             newest = 0
-        self._cursor = Cursor(Position(newest, 0))
+        self.start = Position(newest, 0)
+        self._cursor = Cursor(self.start)
         self._is_unplaced = False
 
     def offer(self, items: Sequence[Item]) -> None:
