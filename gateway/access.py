@@ -11,7 +11,7 @@ from gateway.problems import Code, Problem
 from runtime.settings.values import is_loopback
 from schemas.audit import Act, Outcome
 
-RATE_LIMIT_HEADERS = "rate_limit_headers"
+RATE_LIMIT_HEADERS = web.RequestKey("rate_limit_headers", dict[str, str])
 """In the request: the headers that tell how much of its key's rate is left."""
 
 

@@ -30,6 +30,7 @@ class Running:
 PARTS = web.AppKey("parts", Parts)
 RUNNING = web.AppKey("running", Running)
 GIVEN_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{8,64}")
+_BRACES = re.compile(r"\{(\w+)\}")
 STREAMING = web.RequestKey("streaming", bool)
 """In the request: its head was sent, so that nothing but more of its body can follow."""
 UNKNOWN_ROUTE = "unknown"
@@ -61,7 +62,8 @@ def make_app(parts: Parts, routes: Iterable[Route]) -> web.Application:
     app[PARTS] = parts
     app[RUNNING] = Running()
     for route in routes:
-        app.router.add_route(route.method, route.path, _endpoint(route, parts))
+        # aiohttp's own pattern leaves out braces, which a session's id may have.
+        app.router.add_route(route.method, _BRACES.sub(r"{\1:[^/]+}", route.path), _endpoint(route, parts))
     app.add_routes(Pages().routes())
     app.on_response_prepare.append(_add_headers)
     return app

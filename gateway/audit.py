@@ -10,7 +10,7 @@ from gateway.caller import Caller
 from gateway.parts import Parts
 from schemas.audit import Act, AuditEvent, Outcome
 
-REQUEST_ID = "request_id"
+REQUEST_ID = web.RequestKey("request_id", str)
 """In the request: its id, which is also in the header `X-Request-Id` of the answer."""
 MAX_AGENT_CHARACTERS = 200
 

@@ -93,13 +93,15 @@ class EndBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reason: Reason = ""
 
 
+WaitSeconds = Annotated[
+    float, msgspec.Meta(ge=1, le=MAX_WAIT_S, description="Answer with the turn's end, if it comes in so many seconds.")
+]
+
+
 class WaitQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a message is sent."""
 
-    wait: Annotated[
-        float | None,
-        msgspec.Meta(ge=1, le=MAX_WAIT_S, description="Answer with the turn's end, if it comes in so many seconds."),
-    ] = None
+    wait: WaitSeconds | None = None
 
 
 class Accepted(Struct, frozen=True, kw_only=True):

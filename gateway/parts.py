@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from agents.catalog import Catalog
+from gateway.brokers import Brokers
 from gateway.database import Database
 from gateway.feeds import Feeds
 from gateway.keys import Keys
@@ -25,6 +26,7 @@ class Parts:
     redis: Redis
     redis_prefix: str
     publisher: Publisher
+    brokers: Brokers
     feeds: Feeds
     keys: Keys
     rate_limits: RateLimits

@@ -1,5 +1,6 @@
 """Reads what a request says into a type, and writes a type as its answer. What does not fit is a `Problem`."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -13,23 +14,42 @@ from gateway.route import PATH_PARAMETERS
 
 T = TypeVar("T", bound=Struct)
 JSON = "application/json"
+READ_TIMEOUT_S = 30.0
+"""A phone in a train sends a megabyte in less."""
 
 
 async def read_body(request: web.Request, kind: type[T]) -> T:
-    """The JSON body.
+    """The JSON body; none is like `{}` where nothing in it is required.
 
     Raises:
         Problem: `not_json_type`, `not_json`, `not_valid` or `too_large`.
     """
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            value = await request.read()
+    except TimeoutError:
+        raise Problem(
+            Code.NOT_VALID, f"expected the whole body within {READ_TIMEOUT_S:g} s, got a part of it"
+        ) from None
+    if not value and may_be_absent(kind):
+        return kind()
     if request.content_type != JSON:
         raise Problem(Code.NOT_JSON_TYPE, f"expected `Content-Type: {JSON}`, got {request.content_type}")
-    value = await request.read()
     try:
         return msgspec.json.decode(value, type=kind)
     except msgspec.ValidationError as error:
         raise _not_valid("the body", error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(Code.NOT_JSON, f"expected a JSON object as the body: {error}") from None
+
+
+def may_be_absent(kind: type[Struct]) -> bool:
+    """Whether a body of this kind says nothing that must be said."""
+    try:
+        kind()
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def read_query(request: web.Request, kind: type[T]) -> T:

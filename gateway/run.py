@@ -13,6 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from gateway.app import make_app
+from gateway.brokers import Brokers
 from gateway.database import Database
 from gateway.feeds import Feeds
 from gateway.keys import Keys
@@ -69,6 +70,7 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
     )
     prefix = redis_prefix(settings)
     publisher = Publisher(settings, metrics)
+    brokers = Brokers(settings)
     keys = Keys(database)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
@@ -76,6 +78,7 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
         stack.push_async_callback(database.close)
         await publisher.start()
         stack.push_async_callback(publisher.stop)
+        stack.push_async_callback(brokers.stop)
         feeds = await stack.enter_async_context(Feeds(redis, prefix, database))
         using = asyncio.create_task(_write_key_uses(keys), name="key uses")
         stack.callback(using.cancel)
@@ -86,6 +89,7 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
             redis=redis,
             redis_prefix=prefix,
             publisher=publisher,
+            brokers=brokers,
             feeds=feeds,
             keys=keys,
             rate_limits=RateLimits(redis, prefix),
