@@ -11,6 +11,9 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
+from headrace.cli import app
+from runtime.settings import load_settings
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text()
@@ -87,6 +90,50 @@ def test_workers_share_neither_name_nor_volume(compose: dict[str, Any]) -> None:
     assert len(workers) > 1
     assert len({worker["environment"]["HEADRACE_NAME"] for worker in workers}) == len(workers)
     assert len({tuple(worker["volumes"]) for worker in workers}) == len(workers)
+
+
+def seconds(duration: str) -> float:
+    """Of compose's `30s`."""
+    return float(duration.removesuffix("s"))
+
+
+def test_every_setting_in_the_compose_file_is_one(compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt variable is refused when the container starts, on somebody else's machine."""
+    for service in compose["services"].values():
+        with monkeypatch.context() as patch:
+            for variable, value in service.get("environment", {}).items():
+                if variable.startswith("HEADRACE_"):
+                    # As compose fills in what `.env` leaves out: the default, or the password that it asks for.
+                    patch.setenv(variable, re.sub(r"\$\{[A-Z_]+:(-|\?[^}]*)([^}]*)\}", r"\2", value) or "x")
+            load_settings()
+
+
+def test_the_gateway_is_reached_with_a_key_from_this_machine_only(
+    compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it listens on is what is published and looked at; nobody gets in without a key; requests end before it is killed."""
+    gateway = compose["services"]["gateway"]
+    for variable in ("HEADRACE_GATEWAY_HOST", "HEADRACE_GATEWAY_PORT"):
+        monkeypatch.setenv(variable, gateway["environment"][variable])
+    settings = load_settings().gateway
+    assert "HEADRACE_GATEWAY_OPEN" not in gateway["environment"]
+    assert not settings.open
+    assert gateway["ports"] == [f"127.0.0.1:{settings.port}:{settings.port}"]
+    assert f"http://127.0.0.1:{settings.port}/health/ready" in gateway["healthcheck"]["test"][-1]
+    assert seconds(gateway["stop_grace_period"]) > settings.drain_timeout_s
+    assert {"topics", "migrate", "redis", "redpanda-0"} == set(gateway["depends_on"])
+
+
+def test_roles_are_commands_that_the_image_runs(compose: dict[str, Any]) -> None:
+    """Each service of ours is called as the command line understands it; so are the keys that the first lines show."""
+    ours = [service["command"] for service in compose["services"].values() if "build" in service]
+    assert ["gateway"] in ours
+    (shown,) = re.findall(r"docker compose run --rm gateway (.+)", (ROOT / "docker-compose.yml").read_text())
+    for arguments in (*ours, shown):
+        command: Any
+        command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+        assert callable(command)
+        assert bound is not None
 
 
 def test_the_image_has_every_package_and_runs_without_root() -> None:
