@@ -111,7 +111,7 @@ def test_every_setting_in_the_compose_file_is_one(compose: dict[str, Any], monke
 def test_the_gateway_is_reached_with_a_key_from_this_machine_only(
     compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it listens on is what is published and looked at; nobody gets in without a key; requests end before it is killed."""
+    """What it listens on is what is published and looked at; nobody gets in without a key."""
     gateway = compose["services"]["gateway"]
     for variable in ("HEADRACE_GATEWAY_HOST", "HEADRACE_GATEWAY_PORT"):
         monkeypatch.setenv(variable, gateway["environment"][variable])
