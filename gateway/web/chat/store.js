@@ -142,7 +142,7 @@ export function sendAgain(store, message) {
 const by = () => caller.value.me.name;
 
 export const cancel = (store, message) =>
-  request(sessionPath(store.id, "/cancel"), { method: "POST", body: { message_id: message.id, reason: "stopped in the console", by: by() } });
+  request(sessionPath(store.id, "/cancel"), { method: "POST", body: { message_id: message.id, by: by() } });
 
 export const decide = (store, step, decision) =>
   request(sessionPath(store.id, "/approvals"), { method: "POST", body: { call_id: step.callId, decision, by: by() } });

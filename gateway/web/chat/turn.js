@@ -1,6 +1,6 @@
 // A message and what became of it.
 import { html, useState } from "../lib/html.js";
-import { between, cost, count, duration, moment, sentence, tokens } from "../lib/format.js";
+import { between, capital, cost, count, duration, moment, sentence, tokens } from "../lib/format.js";
 import { link } from "../lib/router.js";
 import { isOpen, stepsOf } from "../lib/conversation.js";
 import { Notice, ProblemNotice } from "../parts/notice.js";
@@ -65,7 +65,7 @@ function Failed({ store, message, onEdit }) {
     ? html`<button class="button small" type="button" disabled=${asked || message.text === null} onClick=${again}>Ask again</button>`
     : html`<button class="button small" type="button" disabled=${message.text === null} onClick=${() => onEdit(message.text)}>Edit the message</button>`;
   const advice = error.retryable ? "Asking the same again can succeed." : "Asking the same again would fail again.";
-  return html`<${Notice} kind="bad" title=${`No answer: ${sentence(error.code).toLowerCase()}`} action=${action}><span>${error.message}</span><span class="muted">${advice}</span><//>`;
+  return html`<${Notice} kind="bad" title=${`No answer: ${sentence(error.code).toLowerCase()}`} action=${action}><span>${capital(error.message)}</span><span class="muted">${advice}</span><//>`;
 }
 
 export const isOver = (message) => !isOpen(message);

@@ -10,7 +10,7 @@ const MICROS = 1_000_000;
 
 export const count = (value) => (value === null || value === undefined ? "–" : whole.format(value));
 export const short = (value) => (value === null || value === undefined ? "–" : value < 10_000 ? whole.format(value) : compact.format(value));
-export const rate = (value) => (value === null || value === undefined ? "–" : value >= 100 ? short(Math.round(value)) : value >= 10 ? value.toFixed(0) : value.toFixed(1));
+export const rate = (value) => (value === null || value === undefined ? "–" : value >= 100 ? short(Math.round(value)) : value >= 10 || value === 0 ? value.toFixed(0) : value.toFixed(1));
 
 /** Micro-dollars as dollars; small amounts with the digits that say something. */
 export function cost(micros) {
@@ -50,4 +50,5 @@ export const tokens = (usage) =>
   usage ? (usage.input_tokens ?? 0) + (usage.cache_read_tokens ?? 0) + (usage.cache_write_tokens ?? 0) + (usage.output_tokens ?? 0) : 0;
 
 export const words = (name) => (name ?? "").replaceAll("_", " ");
-export const sentence = (name) => { const text = words(name); return text.charAt(0).toUpperCase() + text.slice(1); };
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+export const sentence = (name) => capital(words(name));

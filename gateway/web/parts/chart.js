@@ -2,7 +2,9 @@
 import { html, useEffect, useRef } from "../lib/html.js";
 import uPlot from "../vendor/uplot/uPlot.mjs";
 
-const HEIGHT = 220;
+const HEIGHT = 200;
+// What is counted has no halves.
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000];
 const COLOURS = ["--series-1", "--series-2", "--series-3", "--series-4", "--series-5", "--series-6", "--series-7"];
 const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", timeZone: "UTC" });
 const minute = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
@@ -28,13 +30,13 @@ function draw(element, { times, series, format, isTime }) {
     legend: { show: false },
     cursor: { show: false },
     scales: { x: { time: true, range: (_, from, to) => { const half = times.length > 1 ? (times[1] - times[0]) / 2 : 43_200; return [from - half, to + half]; } }, y: { range: (_, __, to) => [0, to > 0 ? to * 1.08 : 1] } },
-    axes: [{ ...axis, grid: { show: false }, values: (_, splits) => splits.map(at), space: 64 }, { ...axis, values: (_, splits) => splits.map(format), size: 64 }],
+    axes: [{ ...axis, grid: { show: false }, values: (_, splits) => splits.map(at), space: 64, size: 30 }, { ...axis, values: (_, splits) => splits.map(format), size: 64, ...(isTime ? { incrs: WHOLE } : {}) }],
     series: [{}, ...series.map((one, index) => ({ label: one.name, paths: bars, fill: colour(COLOURS[index]), stroke: colour(COLOURS[index]), width: 0, points: { show: false } })).reverse()],
   };
   return new uPlot(options, [times, ...sums.reverse()], element);
 }
 
-export function Chart({ times, series, format, label, isTime = false }) {
+export function Chart({ times, series, format, label, kind = "", isTime = false }) {
   const box = useRef(null);
   const content = JSON.stringify([times, series]);
   useEffect(() => {
@@ -55,7 +57,7 @@ export function Chart({ times, series, format, label, isTime = false }) {
       chart.destroy();
     };
   }, [content]);
-  return html`<figure class="chart">
+  return html`<figure class="chart ${kind}">
     <div ref=${box} aria-hidden="true"></div>
     <figcaption><ul class="legend">${series.map(({ name }, index) => html`<li><i class="series-${index + 1}"></i>${name}</li>`)}</ul></figcaption>
     <table class="hidden-but-read"><caption>${label}</caption>

@@ -1,11 +1,12 @@
 // Where topics and processors stand in the picture of the flow: from the top down, as water runs. Pure.
 
-const ROW = 92;
+const ROW = 100;
 const TOPIC_HEIGHT = 52;
-const PROCESSOR_HEIGHT = 56;
+const PROCESSOR_HEIGHT = 64;
 const MARGIN = 26;
 const GAP = 14;
-const WIDEST = 210;
+const WIDEST = 220;
+const BASIN_HEIGHT = 58;
 export const DEAD_LETTERS = "dead-letters";
 
 const list = (names) => (Array.isArray(names) ? names : names ? [names] : []);
@@ -34,14 +35,28 @@ function edgesOf(nodes) {
 /** How far each is from the top: behind all that it comes after. */
 function ranksOf(edges) {
   const ranks = new Map(edges.flatMap(({ from, to }) => [[from, 0], [to, 0]]));
-  for (let round = 0; round < ranks.size; round += 1) {
-    for (const { from, to, back } of edges) if (!back) ranks.set(to, Math.max(ranks.get(to), ranks.get(from) + 1));
+  const settle = () => {
+    for (let round = 0; round < ranks.size; round += 1) {
+      for (const { from, to, back } of edges) if (!back) ranks.set(to, Math.max(ranks.get(to), ranks.get(from) + 1));
+    }
+  };
+  settle();
+  // Who reads nothing stands right above what it writes first, and what else it writes follows.
+  const reached = new Set(edges.map(({ to }) => to));
+  for (const { from, to } of edges) {
+    if (!reached.has(from)) ranks.set(from, Math.max(ranks.get(from), ranks.get(to) - 1));
   }
+  settle();
   return ranks;
 }
 
-/** `{width, height, topics, processors, edges}`; boxes have `{name, x, y, w, h}`, edges `{path, topic, back}`. */
-export function layOut(nodes, width) {
+/**
+ * `{width, height, topics, processors, basins, edges}`; boxes have `{name, x, y, w, h}`, edges `{path, topic, back}`. Who
+ * reads several topics, as projections do, is a basin at the bottom, with the names of what runs into it and no lines.
+ */
+export function layOut(allNodes, width) {
+  const isBasin = (node) => list(node.reads).length > 1 && list(node.writes).length === 0;
+  const nodes = allNodes.filter((node) => !isBasin(node));
   const edges = edgesOf(nodes);
   const ranks = ranksOf(edges);
   const processors = new Set(nodes.map((node) => node.name));
@@ -65,7 +80,14 @@ export function layOut(nodes, width) {
   });
   return {
     width,
-    height: rows.length * ROW,
+    height: rows.length * ROW + allNodes.filter(isBasin).length * (BASIN_HEIGHT + 10),
+    basins: allNodes.filter(isBasin).map((node, index) => ({
+      name: node.name,
+      x: MARGIN,
+      y: rows.length * ROW + index * (BASIN_HEIGHT + 10),
+      w: width - 2 * MARGIN,
+      h: BASIN_HEIGHT,
+    })),
     topics: [...boxes.values()].filter(({ name }) => !processors.has(name)),
     processors: [...boxes.values()].filter(({ name }) => processors.has(name)),
     edges: edges.map((edge) => ({ ...edge, path: pathOf(boxes.get(edge.from), boxes.get(edge.to), edge.back, width) })),

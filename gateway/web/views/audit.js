@@ -9,7 +9,10 @@ import { ProblemNotice } from "../parts/notice.js";
 import { Page } from "../parts/page.js";
 import { Status } from "../parts/status.js";
 
-const TYPES = ["command_sent", "authentication_failed", "forbidden", "key_created", "key_revoked", "dead_letter_replayed"];
+const TYPES = [
+  "command_sent", "authentication_failed", "forbidden", "key_created", "key_revoked", "dead_letter_replayed", "message_accepted", "cancel_requested",
+  "approval_decided", "session_end_requested", "session_expired", "model_failed", "tool_started", "tool_completed", "tool_failed", "record_dead_lettered",
+];
 const OUTCOMES = ["success", "denied", "failed"];
 const PER_PAGE = 50;
 const iso = (local) => (local ? new Date(local).toISOString() : "");
@@ -27,7 +30,7 @@ export function Audit() {
     { name: "from", label: "From", type: "datetime-local" },
     { name: "to", label: "Until", type: "datetime-local" },
   ];
-  return html`<${Page} title="Audit" lead="Who did what through the gateway or with the headrace command, and how it ended. Never what was said, and no secrets.">
+  return html`<${Page} title="Audit" lead="Who did what, at the gateway, with the headrace command or in the pipeline, and how it ended.">
     <${Filters} view="audit" label="Search the audit log" fields=${fields} />
     <${ProblemNotice} problem=${pages.problem} />
     ${pages.items === null ? !pages.problem && html`<${Loading} />` : html`<section class="card" aria-label="Audit log">

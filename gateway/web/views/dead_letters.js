@@ -1,7 +1,7 @@
 // Records that could not be processed: why, what they were, and how to send them again.
 import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { request } from "../lib/api.js";
-import { count, moment, words } from "../lib/format.js";
+import { capital, count, moment, words } from "../lib/format.js";
 import { link, route } from "../lib/router.js";
 import { Problem } from "../lib/problem.js";
 import { Empty, Loading, More, useAnswer, usePages } from "../parts/loading.js";
@@ -35,7 +35,7 @@ function List() {
       ${pages.items.length === 0 ? html`<${Empty} title="No dead letters">Every record could be processed, or the filter fits none.<//>` : html`<ul class="rows">
         ${pages.items.map((letter) => html`<li key=${letter.id}><a class="row-link" href=${link("dead-letters", letter.id)}>
           <span class="row-head"><span class="pill bad">${words(letter.cause)}</span><span class="mono">${letter.id}</span><time class="muted small" datetime=${letter.at}>${moment(letter.at)}</time></span>
-          <span>${letter.error}</span>
+          <span>${capital(letter.error)}</span>
           <span class="muted small">refused by ${letter.processor}${letter.session_id ? ` · session ${letter.session_id}` : ""}</span>
         </a></li>`)}
       </ul>`}
@@ -62,7 +62,7 @@ function Letter({ letter }) {
   return html`
     <section class="card padded stack" aria-label="Cause">
       <div class="row-head"><span class="pill bad">${words(letter.cause)}</span><span class="muted small">refused by ${letter.processor}, ${moment(letter.at)}</span></div>
-      <p class="cause">${letter.error}</p>
+      <p class="cause">${capital(letter.error)}</p>
     </section>
     <section class="card padded stack" aria-label="The record">
       <h2>The record</h2>

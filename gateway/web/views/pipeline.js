@@ -57,6 +57,7 @@ function Drawing({ layout, data }) {
     <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto-start-reverse"><path class="arrow" d="M1 1l6 3-6 3z" /></marker></defs>
     ${layout.edges.map((edge) => html`<${Edge} key=${edge.from + edge.to} edge=${edge} perSecond=${topics.get(edge.topic)?.records_per_second ?? 0} />`)}
     ${layout.topics.map((box) => html`<${Channel} key=${box.name} box=${box} topic=${topics.get(box.name)} />`)}
+    ${layout.basins.map((box) => html`<${Basin} key=${box.name} box=${box} node=${nodes.get(box.name)} />`)}
     ${layout.processors.map((box) => html`<${Processor} key=${box.name} box=${box} node=${nodes.get(box.name)} calls=${calls[box.name] ?? null} />`)}
   </svg>`;
 }
@@ -76,7 +77,7 @@ function Channel({ box, topic }) {
   const { x, y, w, h } = box;
   const isDead = box.name === DEAD_LETTERS;
   const isBehind = (topic?.lag ?? 0) > BEHIND;
-  const lag = topic?.lag === null || topic?.lag === undefined ? "" : ` · ${short(topic.lag)} behind`;
+  const lag = topic?.lag > 0 ? ` · ${short(topic.lag)} behind` : "";
   const numbers = isDead ? `${short(topic?.records)} in all` : `${rate(topic?.records_per_second)}/s${lag}`;
   const shape = html`<g class="channel ${isDead ? "dead" : ""} ${topic?.records_per_second > 0 ? "flowing" : ""} ${isBehind ? "behind" : ""}">
     <rect x=${x} y=${y} width=${w} height=${h} rx=${h / 2} />
@@ -88,12 +89,31 @@ function Channel({ box, topic }) {
 
 function Processor({ box, node, calls }) {
   const { x, y, w, h } = box;
-  const below = calls === null ? node.does : `${count(calls)} in flight`;
+  const lines = calls > 0 ? [`${count(calls)} in flight`] : wrapped(node.does, (w - 14) / 6);
+  const top = y + h / 2 - lines.length * 8;
   return html`<g class="processor ${calls > 0 ? "working" : ""}">
     <title>${node.name}: ${node.does}</title>
     <rect x=${x} y=${y} width=${w} height=${h} rx="9" />
-    <text class="name" x=${x + w / 2} y=${y + 24} text-anchor="middle">${fits(box.name, w - 10, 7.4)}</text>
-    <text class="numbers" x=${x + w / 2} y=${y + 42} text-anchor="middle">${fits(below, w - 12, 6.2)}</text>
+    <text class="name" x=${x + w / 2} y=${top + 5} text-anchor="middle">${fits(box.name, w - 10, 7.4)}</text>
+    ${lines.map((line, index) => html`<text class="numbers" x=${x + w / 2} y=${top + 22 + index * 15} text-anchor="middle">${line}</text>`)}
+  </g>`;
+}
+
+/** Two lines at most. */
+function wrapped(text, most) {
+  if (text.length <= most) return [text];
+  const cut = text.lastIndexOf(" ", most);
+  const first = text.slice(0, cut > 0 ? cut : most);
+  return [first, fits(text.slice(first.length).trim(), most, 1)];
+}
+
+function Basin({ box, node }) {
+  const { x, y, w, h } = box;
+  return html`<g class="processor basin">
+    <title>${node.name}: ${node.does}. Reads ${node.reads.join(", ")}.</title>
+    <rect x=${x} y=${y} width=${w} height=${h} rx="9" />
+    <text class="name" x=${x + w / 2} y=${y + 24} text-anchor="middle">${node.name}</text>
+    <text class="numbers" x=${x + w / 2} y=${y + 42} text-anchor="middle">${fits(`${node.does}, from ${node.reads.join(", ")}`, w - 16, 5.9)}</text>
   </g>`;
 }
 

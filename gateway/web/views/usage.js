@@ -37,7 +37,7 @@ const Choice = ({ label, value, options, onChange }) => html`<label class="field
 function Consumed({ rows, days, group }) {
   const all = totals(rows, () => "")[0];
   if (!all) return html`<section class="card"><${Empty} title="Nothing was consumed in this time">Each model call is counted here a moment after it ended.<//></section>`;
-  const figures = [["Cost", cost(all.cost_micros)], ["Model calls", count(all.calls)], ["Failed calls", count(all.failed_calls)], ["Input tokens", short(all.input)], ["of them from the cache", short(all.cache_read_tokens)], ["Output tokens", short(all.output_tokens)]];
+  const figures = [["Cost", cost(all.cost_micros)], ["Model calls", count(all.calls)], ["Failed calls", count(all.failed_calls)], ["Input tokens", short(all.input)], ["From the cache", short(all.cache_read_tokens)], ["Output tokens", short(all.output_tokens)]];
   return html`
     <dl class="card figures">${figures.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
     <div class="charts">
@@ -59,5 +59,5 @@ function Now() {
   const { data, problem } = useAnswer("/v1/stats", { query: { minutes: SHOWN_MINUTES }, everyMs: STATS_EACH_MS });
   const [names] = useState({ turns_completed: "completed", turns_failed: "failed", turns_cancelled: "cancelled" });
   return html`<${ProblemNotice} problem=${problem} />
-    ${data && html`<section class="card padded"><h2>Turns per minute, last hour</h2><${Chart} ...${perMinute(data, names)} format=${short} label="Turns per minute in the last hour" isTime /></section>`}`;
+    ${data && html`<section class="card padded"><h2>Turns per minute, last hour</h2><${Chart} ...${perMinute(data, names)} format=${short} label="Turns per minute in the last hour" kind="outcomes" isTime /></section>`}`;
 }
