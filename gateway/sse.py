@@ -34,15 +34,16 @@ HEADERS = {
 }
 
 
+After = Annotated[
+    str,
+    msgspec.Meta(max_length=100, description="Begin behind this position: the `id` of the last event that was seen."),
+]
+
+
 class EventsQuery(Struct, frozen=True, kw_only=True):
     """Where to begin, and in which words; the header `Last-Event-ID`, which browsers send, goes before `after`."""
 
-    after: Annotated[
-        str | None,
-        msgspec.Meta(
-            max_length=100, description="Begin behind this position: the `id` of the last event that was seen."
-        ),
-    ] = None
+    after: After | None = None
     from_: Annotated[
         Literal["beginning", "now"],
         msgspec.Meta(description="Where to begin without a position: at the session's first event, or now."),
