@@ -53,7 +53,7 @@ export function Shell({ children }) {
       <div class="side">
         <${Brand} />
         <nav aria-label="Views"><ul class="views">
-          ${offered().map((view) => html`<li><a href=${link(view.name)} aria-current=${at === view.name ? "page" : null}><${Icon} name=${view.icon} /><span>${view.label}</span></a></li>`)}
+          ${offered().map((view) => html`<li><a href=${link(view.name)} aria-current=${at === view.name ? "page" : null}><${Icon} name=${view.icon} /><span class=${view.phone ? "long" : ""}>${view.label}</span>${view.phone && html`<span class="brief">${view.phone}</span>`}</a></li>`)}
         </ul></nav>
         <div class="side-foot"><${Who} /><${SignOut} /><${ThemeSwitch} /></div>
       </div>

@@ -3,8 +3,7 @@
 const ROW = 100;
 const TOPIC_HEIGHT = 52;
 const PROCESSOR_HEIGHT = 64;
-const MARGIN = 26;
-const GAP = 14;
+const NARROW = 480;
 const WIDEST = 220;
 const BASIN_HEIGHT = 58;
 export const DEAD_LETTERS = "dead-letters";
@@ -66,16 +65,18 @@ export function layOut(allNodes, width) {
   rows[processors.has(rows[last][0]) ? last + 1 : last] ??= [];
   rows.at(-1).push(DEAD_LETTERS);
   const most = Math.max(...rows.map((row) => row.length));
-  const w = Math.min(WIDEST, (width - 2 * MARGIN - (most - 1) * GAP) / most);
+  const [margin, gap] = width < NARROW ? [16, 8] : [26, 14];
+  order(rows, edges, most);
+  const w = Math.min(WIDEST, (width - 2 * margin - (most - 1) * gap) / most);
   const boxes = new Map();
   rows.forEach((row, rank) => {
     // A row that has fewer than the widest begins where the row above it does, so that columns go on.
     const slots = row.length === 1 && rank < last ? 1 : most;
-    const span = slots * w + (slots - 1) * GAP;
+    const span = slots * w + (slots - 1) * gap;
     row.forEach((name, index) => {
       const slot = name === DEAD_LETTERS ? slots - 1 : index;
       const h = processors.has(name) ? PROCESSOR_HEIGHT : TOPIC_HEIGHT;
-      boxes.set(name, { name, x: (width - span) / 2 + slot * (w + GAP), y: rank * ROW + (ROW - h) / 2, w, h });
+      boxes.set(name, { name, x: (width - span) / 2 + slot * (w + gap), y: rank * ROW + (ROW - h) / 2, w, h });
     });
   });
   return {
@@ -83,19 +84,32 @@ export function layOut(allNodes, width) {
     height: rows.length * ROW + allNodes.filter(isBasin).length * (BASIN_HEIGHT + 10),
     basins: allNodes.filter(isBasin).map((node, index) => ({
       name: node.name,
-      x: MARGIN,
+      x: margin,
       y: rows.length * ROW + index * (BASIN_HEIGHT + 10),
-      w: width - 2 * MARGIN,
+      w: width - 2 * margin,
       h: BASIN_HEIGHT,
     })),
     topics: [...boxes.values()].filter(({ name }) => !processors.has(name)),
     processors: [...boxes.values()].filter(({ name }) => processors.has(name)),
-    edges: edges.map((edge) => ({ ...edge, path: pathOf(boxes.get(edge.from), boxes.get(edge.to), edge.back, width) })),
+    edges: edges.map((edge) => ({ ...edge, path: pathOf(boxes.get(edge.from), boxes.get(edge.to), edge.back, { width, margin: margin }) })),
   };
 }
 
-function pathOf(from, to, back, width) {
-  if (back) return upwards(from, to, width);
+/** Each row in the order of what runs into it, so that lines cross as little as they can. */
+function order(rows, edges, most) {
+  const columns = new Map();
+  for (const row of rows) {
+    const wanted = new Map(row.map((name) => {
+      const above = edges.filter((edge) => edge.to === name && !edge.back).map(({ from }) => columns.get(from));
+      return [name, above.length > 0 ? above.reduce((sum, column) => sum + column, 0) / above.length : name === DEAD_LETTERS ? most : -1];
+    }));
+    row.sort((a, b) => wanted.get(a) - wanted.get(b));
+    row.forEach((name, index) => columns.set(name, row.length === 1 ? (most - 1) / 2 : index));
+  }
+}
+
+function pathOf(from, to, back, frame) {
+  if (back) return upwards(from, to, frame);
   const x1 = from.x + from.w / 2;
   const x2 = to.x + to.w / 2;
   const y1 = from.y + from.h;
@@ -105,12 +119,12 @@ function pathOf(from, to, back, width) {
 }
 
 /** Along the nearer margin: out of the side of the one, up, and into the same side of the other. */
-function upwards(from, to, width) {
+function upwards(from, to, { width, margin }) {
   const left = from.x + from.w / 2 < width / 2 - 1;
   const out = left ? from.x : from.x + from.w;
   const into = left ? to.x : to.x + to.w;
-  const x = left ? MARGIN / 2 : width - MARGIN / 2;
-  const turn = (left ? 1 : -1) * 10;
+  const x = left ? margin / 2 : width - margin / 2;
+  const turn = ((left ? 1 : -1) * margin) / 2.6;
   const y1 = from.y + from.h / 2;
   const y2 = to.y + to.h / 2;
   return `M${out} ${y1}H${x + turn}Q${x} ${y1} ${x} ${y1 - 10}V${y2 + 10}Q${x} ${y2} ${x + turn} ${y2}H${into}`;

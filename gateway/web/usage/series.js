@@ -41,7 +41,7 @@ export function byDay(rows, days, nameOf, valueOf) {
 
 /** Counters of the last minutes, over all agents. `names`: counter to what it is called. */
 export function perMinute({ at, minutes }, names) {
-  const counted = new Map(minutes.map(({ minute, agents }) => [Date.parse(minute), agents]));
+  const counted = new Map(minutes.map((minute) => [Date.parse(minute.at), minute.agents]));
   const last = Math.floor(Date.parse(at) / MINUTE_MS) * MINUTE_MS;
   const starts = Array.from({ length: SHOWN_MINUTES }, (_, index) => last - (SHOWN_MINUTES - 1 - index) * MINUTE_MS);
   const times = starts.map((start) => start / 1_000);

@@ -71,7 +71,13 @@ function Edge({ edge, perSecond }) {
   </g>`;
 }
 
-const fits = (text, width, perCharacter) => (text.length * perCharacter <= width ? text : `${text.slice(0, Math.floor(width / perCharacter) - 1)}…`);
+// Letters are narrower where the boxes are: see the style sheet.
+const NARROW_PX = 120;
+const scale = (width) => (width < NARROW_PX ? 0.87 : 1);
+const fits = (text, width, perCharacter) => {
+  const most = Math.floor(width / (perCharacter * scale(width)));
+  return text.length <= most ? text : `${text.slice(0, most - 1)}…`;
+};
 
 function Channel({ box, topic }) {
   const { x, y, w, h } = box;
@@ -81,30 +87,31 @@ function Channel({ box, topic }) {
   const numbers = isDead ? `${short(topic?.records)} in all` : `${rate(topic?.records_per_second)}/s${lag}`;
   const shape = html`<g class="channel ${isDead ? "dead" : ""} ${topic?.records_per_second > 0 ? "flowing" : ""} ${isBehind ? "behind" : ""}">
     <rect x=${x} y=${y} width=${w} height=${h} rx=${h / 2} />
-    <text class="name" x=${x + w / 2} y=${y + 23} text-anchor="middle">${fits(box.name, w - 16, 7.2)}</text>
-    <text class="numbers" x=${x + w / 2} y=${y + 40} text-anchor="middle">${fits(numbers, w - 22, 6.4)}</text>
+    <text class="name" x=${x + w / 2} y=${y + 23} text-anchor="middle">${fits(box.name, w - 8, 7.1)}</text>
+    <text class="numbers" x=${x + w / 2} y=${y + 40} text-anchor="middle">${fits(numbers, w - 12, 6)}</text>
   </g>`;
   return isDead ? html`<a href=${link("dead-letters")} aria-label="Dead letters">${shape}</a>` : shape;
 }
 
 function Processor({ box, node, calls }) {
   const { x, y, w, h } = box;
-  const lines = calls > 0 ? [`${count(calls)} in flight`] : wrapped(node.does, (w - 14) / 6);
+  const lines = calls > 0 ? [`${count(calls)} in flight`] : wrapped(node.does, w - 10);
   const top = y + h / 2 - lines.length * 8;
   return html`<g class="processor ${calls > 0 ? "working" : ""}">
     <title>${node.name}: ${node.does}</title>
     <rect x=${x} y=${y} width=${w} height=${h} rx="9" />
-    <text class="name" x=${x + w / 2} y=${top + 5} text-anchor="middle">${fits(box.name, w - 10, 7.4)}</text>
+    <text class="name" x=${x + w / 2} y=${top + 5} text-anchor="middle">${fits(box.name, w - 4, 7.1)}</text>
     ${lines.map((line, index) => html`<text class="numbers" x=${x + w / 2} y=${top + 22 + index * 15} text-anchor="middle">${line}</text>`)}
   </g>`;
 }
 
 /** Two lines at most. */
-function wrapped(text, most) {
+function wrapped(text, width) {
+  const most = Math.floor(width / (6.3 * scale(width)));
   if (text.length <= most) return [text];
   const cut = text.lastIndexOf(" ", most);
   const first = text.slice(0, cut > 0 ? cut : most);
-  return [first, fits(text.slice(first.length).trim(), most, 1)];
+  return [first, fits(text.slice(first.length).trim(), width, 6.3)];
 }
 
 function Basin({ box, node }) {
