@@ -9,6 +9,8 @@ from runtime.lenient_records import accept_any_header_name
 from runtime.settings import Settings
 from schemas.topics import LLM_REQUESTS, SESSION_LOG, TOOL_CALLS
 from streams.consumer import App
+from streams.fence import Fence
+from streams.lease import HeartbeatLease
 from streams.pipeline import Pipeline
 from streams.ports import Fail, Table
 from streams.table import MemoryTable, RocksDBTable
@@ -57,8 +59,10 @@ def create_table(app: App, settings: Settings) -> Table:
     return RocksDBTable(table) if settings.store == "rocksdb" else MemoryTable(table, settings.partitions)
 
 
-def attach(app: App, pipeline: Pipeline, settings: Settings, fail: Fail) -> None:
-    """Give each processor its topic, and tell the pipeline of rebalances."""
+def attach(
+    app: App, pipeline: Pipeline, settings: Settings, fail: Fail, *, fence: Fence, lease: HeartbeatLease
+) -> None:
+    """Give each processor its topic, and tell the pipeline, the fence and the lease of rebalances."""
     prefix = settings.topic_prefix
     app.processors = {prefix + node.reads.name: processor for node, processor in pipeline.processors().items()}
     for name in app.processors:
@@ -70,6 +74,8 @@ def attach(app: App, pipeline: Pipeline, settings: Settings, fail: Fail) -> None
 
     app.handed_over = [prefix + topic.name for topic in (SESSION_LOG, LLM_REQUESTS, TOOL_CALLS)]
     app.log_topic = prefix + SESSION_LOG.name
+    app.lease = lease
+    app.claim = fence.claim
     app.on_positions = pipeline.resume
     app.fail = fail
     app.on_partitions_revoked.connect(on_revoked, weak=False)

@@ -7,7 +7,7 @@ in order, is the offset to commit.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from inspect import isawaitable
@@ -16,10 +16,12 @@ from typing import Any
 
 import aiokafka
 import faust
+from aiokafka import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
 
+from streams.lease import HeartbeatLease, seconds
 from streams.ports import Delivery, Fail, Processor
 
 FETCH_MAX_WAIT_MS = 50
@@ -59,6 +61,24 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faus
         await super().on_start()
         fetcher = self._consumer._fetcher  # noqa: SLF001  # aiokafka has no other way to order its fetches.
         fetcher._get_actions_per_node = Fetches(fetcher._get_actions_per_node, self.app.handed_over)  # noqa: SLF001
+        coordinator = self._consumer._coordinator  # noqa: SLF001  # Nor does it tell when the group answered.
+        self.heartbeat = Heartbeat(coordinator._do_heartbeat, self.app.lease)  # noqa: SLF001
+        coordinator._do_heartbeat = self.heartbeat  # noqa: SLF001
+
+    async def committed(self, places: Sequence[TP]) -> dict[TP, int | None]:
+        """The offsets that the group has for these places; None where it has none."""
+        coordinator = self._consumer._coordinator  # noqa: SLF001  # Its public way asks for one after the other.
+        found = await coordinator.fetch_committed_offsets(places)
+        offsets = {TP(tp.topic, tp.partition): where.offset for tp, where in found.items() if where.offset >= 0}
+        return {tp: offsets.get(tp) for tp in places}
+
+    async def seek_to(self, place: TP, offset: int | None) -> None:
+        """Read on at `offset`; None: at the beginning."""
+        partition = TopicPartition(place.topic, place.partition)
+        if offset is None:
+            await self._consumer.seek_to_beginning(partition)
+        else:
+            self._consumer.seek(partition, offset)
 
     async def on_stop(self) -> None:
         await self.on_thread_stop()
@@ -75,6 +95,21 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faus
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001  # Read when the consumer starts.
         return consumer
+
+
+class Heartbeat:
+    """aiokafka's heartbeat; each that the group answers extends the lease."""
+
+    def __init__(self, beat: Callable[[], Awaitable[bool]], lease: HeartbeatLease) -> None:
+        self._beat = beat
+        self._lease = lease
+
+    async def __call__(self) -> bool:
+        asked_at = seconds()
+        is_member = await self._beat()
+        if is_member:
+            self._lease.extend(asked_at)
+        return is_member
 
 
 class Fetches:
@@ -115,15 +150,34 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._acknowledged: dict[TP, int] = {}
         self._held: set[TP] = set()
+        self._starts: dict[TP, int | None] = {}
 
     def _new_consumer_thread(self) -> LoopConsumer:
         return LoopConsumer(self, loop=self.loop, beacon=self.beacon)
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Claim, see what is committed, and only then let the tables be recovered.
+
+        In this order a worker that is paused in between, while another goes on with its partitions, finds tables that
+        are ahead of where it reads, which does no harm; never tables that are behind.
+        """
+        self.app.lease.end()
+        await self.app.claim({tp.partition for tp in assigned if tp.topic == self.app.log_topic})
+        self._starts = await self._thread.committed([tp for tp in assigned if tp.topic in self.app.processors])
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        offsets: Mapping[TP, int] = await super().seek_to_committed()
+        """Seek to what was committed when the partitions were assigned."""
+        offsets = dict(await super().seek_to_committed())
+        for tp, start in self._starts.items():
+            if offsets.get(tp) != start:
+                await self._thread.seek_to(tp, start)
+                offsets[tp] = start
         committed = {TP(tp.topic, tp.partition): offset or 0 for tp, offset in offsets.items()}
         log_partitions = [tp for tp in committed if tp.topic == self.app.log_topic]
         ends = await self.highwaters(*log_partitions)
+        # The next one is due in some seconds, and calls wait for it.
+        await self._thread.heartbeat()
         self.app.on_positions(
             {tp.partition: committed[tp] - 1 for tp in log_partitions},
             {tp.partition: end - 1 for tp, end in ends.items()},
@@ -134,6 +188,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await super().on_partitions_revoked(revoked)
         self._acknowledged.clear()
         self._held.clear()
+        self._starts = {}
 
     async def verify_all_partitions_active(self) -> None:
         """Faust looks here for streams that hang; there are none, so it would report each of them."""
@@ -228,15 +283,18 @@ class Transport(driver.Transport):  # type: ignore[misc]
 
 
 class App(faust.App):  # type: ignore[misc]
-    """`on_positions` hears, whenever the consumer begins to read, where it begins and where `log_topic` ends.
+    """`claim` gets the partitions of `log_topic` that this worker is given, before their tables are recovered.
 
-    Both are by partition, and the last offset that is committed, or there; -1: none is.
+    `on_positions` hears, whenever the consumer begins to read, where it begins and where `log_topic` ends. Both are by
+    partition, and the last offset that is committed, or there; -1: none is.
     """
 
     processors: Mapping[str, Processor]
     handed_over: Collection[str]
     fail: Fail
+    lease: HeartbeatLease
     log_topic: str
+    claim: Callable[[set[int]], Awaitable[None]]
     on_positions: Callable[[dict[int, int], dict[int, int]], None]
 
     def _new_transport(self) -> Transport:

@@ -8,6 +8,7 @@ import asyncio
 
 from schemas.codec import Headers
 from schemas.log import ModelCompleted, ModelFailed, ToolCompleted, ToolFailed, ToolStarted
+from streams.ports import UNLIMITED, Lease
 from streams.session_log import SessionLog
 
 Outcome = ModelCompleted | ModelFailed | ToolStarted | ToolCompleted | ToolFailed
@@ -16,8 +17,9 @@ Outcome = ModelCompleted | ModelFailed | ToolStarted | ToolCompleted | ToolFaile
 class Outcomes:
     """What `call_model` and `call_tool` write to the session log."""
 
-    def __init__(self, session_log: SessionLog) -> None:
+    def __init__(self, session_log: SessionLog, lease: Lease = UNLIMITED) -> None:
         self._session_log = session_log
+        self._lease = lease
         self._in_flight = 0
         self._is_quiet = asyncio.Event()
         self._is_quiet.set()
@@ -26,8 +28,10 @@ class Outcomes:
 
     async def append(self, event: Outcome, headers: Headers, partition: int) -> int:
         """Append, and wait until it is durable; its offset."""
-        if not self._may_append.is_set():
+        # Nor where the partition may be another worker's already: that one has made the call again.
+        while not (self._may_append.is_set() and self._lease.is_held):
             await self._may_append.wait()
+            await self._lease.held()
         self._in_flight += 1
         self._is_quiet.clear()
         try:

@@ -55,7 +55,9 @@ class Pipeline:
         toolbox: Toolbox,
         capacity: Capacity,
     ) -> None:
-        self.sessions = Sessions(table, max_sessions=capacity.cached_sessions, max_bytes=capacity.cached_bytes)
+        self.sessions = Sessions(
+            table, max_sessions=capacity.cached_sessions, max_bytes=capacity.cached_bytes, lease=shell.lease
+        )
         self.recorder = Recorder(shell, table, self.sessions, linger_s=capacity.record_linger_s)
         self.model_calls = RunningCalls(capacity.model_calls_in_flight, shell.fail)
         self.tool_calls = RunningCalls(capacity.tool_calls_in_flight, shell.fail)
@@ -65,7 +67,7 @@ class Pipeline:
         self._decide = Decide(shell, dead_letters, catalog, self.sessions, self.recorder, self)
         self._session_log = SessionLog(shell, self._decide)
         self._accept = Accept(shell, dead_letters, self._session_log)
-        self._outcomes = Outcomes(self._session_log)
+        self._outcomes = Outcomes(self._session_log, shell.lease)
         self._call_model = CallModels(
             shell, self._outcomes, self.sessions, self.model_calls, catalog, model, lambda spec: definitions[spec.name]
         )

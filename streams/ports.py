@@ -26,6 +26,16 @@ class Delivery:
     ack: Callable[[], object]
 
 
+class FencedError(Exception):
+    """Another worker has the partition: it reads the same records, and what it writes counts."""
+
+    def __init__(self, topic: str, partition: int | None) -> None:
+        super().__init__(
+            f"expected to hold the claim on {topic}/{partition}, got refused: another worker has claimed it, so this "
+            "one leaves it alone; start this worker again if it does not go on by itself"
+        )
+
+
 class Outbox(Protocol):
     """Where processors append records. Records of one caller to one partition keep their order."""
 
@@ -37,7 +47,8 @@ class Outbox(Protocol):
         Returns:
             Resolves to the record's offset when the broker has it on all replicas in sync. An exception means that
             it may be lost: whoever ordered it must stop, and until then every further append must fail, or a later
-            record would stand where readers expect the lost one.
+            record would stand where readers expect the lost one. A changelog is fenced: FencedError means that the
+            record is not there, and none of this worker will be, until it is given the partition again.
         """
 
     def partition_of(self, key: bytes) -> int:
@@ -61,6 +72,26 @@ class Table(Protocol):
         """The stored heads of all sessions of a partition."""
 
 
+class Lease(Protocol):
+    """Whether this worker's partitions are its own for certain: no other can have been given them yet."""
+
+    @property
+    def is_held(self) -> bool: ...
+
+    async def held(self) -> None:
+        """Wait until it is."""
+
+
+class Unlimited:
+    """The lease of a worker that has no rivals."""
+
+    is_held = True
+
+    async def held(self) -> None:
+        """At once."""
+
+
+UNLIMITED = Unlimited()
 Clock = Callable[[], datetime]
 Fail = Callable[[BaseException], None]
 """Called with what makes the worker stop: it cannot go on without breaking the promise."""
@@ -87,6 +118,7 @@ class Shell:
     clock: Clock
     fail: Fail
     topic_prefix: str = ""
+    lease: Lease = UNLIMITED
 
     async def append(
         self, topic: Topic, record: Struct, session_id: str, headers: Headers, partition: int | None = None

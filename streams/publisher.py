@@ -10,6 +10,8 @@ import structlog
 
 from runtime.kafka import partition_for
 from schemas.codec import Headers
+from streams.fence import Fence
+from streams.ports import FencedError
 
 log = structlog.get_logger(__name__)
 MAX_POSTS_WAITING = 20_000
@@ -32,9 +34,12 @@ class NotWrittenError(Exception):
 
 
 class Publisher:
-    """Appends are acknowledged by all replicas in sync, keep their order, and are not repeated by retries."""
+    """Appends are acknowledged by all replicas in sync, keep their order, and are not repeated by retries.
 
-    def __init__(self, client_arguments: dict[str, Any], partitions: int) -> None:
+    To `changelog_topic` only those of the partitions that were claimed; see `fence`.
+    """
+
+    def __init__(self, client_arguments: dict[str, Any], partitions: int, changelog_topic: str) -> None:
         self.partition_of = lru_cache(REMEMBERED_KEYS)(partial(partition_for, count=partitions))
         self._error: BaseException | None = None
         self._producer = aiokafka.AIOKafkaProducer(
@@ -45,6 +50,8 @@ class Publisher:
             max_request_size=MAX_REQUEST_BYTES,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
+        self._changelog_topic = changelog_topic
+        self.fence = Fence(self._producer, changelog_topic)
         # A producer of its own: an answer need not wait until the broker has acknowledged the deltas before it.
         self._advisory = aiokafka.AIOKafkaProducer(**client_arguments, acks=1, max_request_size=MAX_REQUEST_BYTES)
         self._posts: deque[tuple[str, bytes, bytes, Headers]] = deque()
@@ -68,6 +75,8 @@ class Publisher:
     ) -> asyncio.Future[int]:
         if self._error is not None:
             raise self._error
+        if topic == self._changelog_topic:
+            self.fence.check(partition)
         try:
             sent = await self._producer.send(topic, value=value, key=key, partition=partition, headers=headers)
         except aiokafka.errors.KafkaError as error:
@@ -80,6 +89,9 @@ class Publisher:
 
     def _resolve(self, offset: "asyncio.Future[int]", sent: "asyncio.Future[Any]") -> None:
         cause = None if sent.cancelled() else sent.exception()
+        if isinstance(cause, aiokafka.errors.ProducerFenced):
+            self._refuse(offset, cause)
+            return
         error = None if cause is None else NotWrittenError(cause)
         if error is not None:
             # Nothing may be appended after a record that may be lost.
@@ -90,6 +102,16 @@ class Publisher:
             offset.set_exception(error)
         else:
             offset.set_result(sent.result().offset)
+
+    def _refuse(self, offset: "asyncio.Future[int]", cause: BaseException) -> None:
+        """The record is not in its changelog, and must not be: everything else goes on."""
+        if offset.cancelled():
+            return
+        error = FencedError(self._changelog_topic, None)
+        error.__cause__ = cause
+        offset.set_exception(error)
+        # The recorder hears of the first one and stops; asyncio would report the others as unheard.
+        offset.exception()
 
     def post(self, topic: str, *, key: bytes, value: bytes, headers: Headers) -> None:
         if len(self._posts) >= MAX_POSTS_WAITING:

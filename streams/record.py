@@ -11,11 +11,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from streams.acknowledge import Ticket
-from streams.ports import Shell, Table
+from streams.ports import FencedError, Shell, Table
 from streams.sessions import Sessions
 from streams.store import Write, coalesced
 
+log = structlog.get_logger(__name__)
+FENCED_S = 30.0
+"""A worker whose partition was claimed by another hears within its session timeout, 10 s, that it must begin anew. If
+it does not, the claim was of one that was itself too late: then it must be claimed back, by a restart."""
 MAX_BATCH = 500
 """Enough events that the round trip to the broker does not count, few enough that commits stay near."""
 
@@ -41,9 +47,17 @@ class Recorder:
         self._hurry = asyncio.Event()
         self._waiting: defaultdict[int, list[Handled]] = defaultdict(list)
         self._task: asyncio.Task[None] | None = None
+        self._fenced: dict[int, asyncio.TimerHandle] = {}
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether another worker has claimed a partition that this one still takes for its own."""
+        return bool(self._fenced)
 
     def submit(self, handled: Handled) -> None:
         """Record `handled` after all that came before it in its partition."""
+        if handled.ticket.delivery.partition in self._fenced:
+            return  # It is the other worker's to record, and to acknowledge.
         self._waiting[handled.ticket.delivery.partition].append(handled)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="record")
@@ -63,6 +77,9 @@ class Recorder:
             await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
         self._waiting.clear()
+        for timer in self._fenced.values():
+            timer.cancel()
+        self._fenced.clear()
 
     async def _run(self) -> None:
         try:
@@ -87,6 +104,15 @@ class Recorder:
                     await self._hurry.wait()
 
     async def _record(self, partition: int, batch: list[Handled]) -> None:
+        try:
+            await self._record_as_owner(partition, batch)
+        except FencedError as error:
+            log.warning("partition_fenced", partition=partition)
+            self._waiting.pop(partition, None)
+            timer = asyncio.get_running_loop().call_later(FENCED_S, self._shell.fail, error)
+            self._fenced[partition] = timer
+
+    async def _record_as_owner(self, partition: int, batch: list[Handled]) -> None:
         for handled in batch:
             for emitted in handled.emitted:
                 await emitted

@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from agents.session import Session
-from streams.ports import Table
+from streams.ports import UNLIMITED, Lease, Table
 from streams.store import load
 
 OVERHEAD_BYTES = 2_000
@@ -20,8 +20,9 @@ class NotReachedError(Exception):
 class Sessions:
     """States as `decide` left them. Those that are not in the table yet are never evicted."""
 
-    def __init__(self, table: Table, *, max_sessions: int, max_bytes: int) -> None:
+    def __init__(self, table: Table, *, max_sessions: int, max_bytes: int, lease: Lease = UNLIMITED) -> None:
         self._table = table
+        self._lease = lease
         self._max_sessions = max_sessions
         self._max_bytes = max_bytes
         self._cache: OrderedDict[tuple[int, str], Session | None] = OrderedDict()
@@ -68,17 +69,27 @@ class Sessions:
     async def at(self, partition: int, session_id: str, offset: int) -> Session | None:
         """The session when `decide` has handled the log up to `offset` at least, and what it reads again at a start.
 
+        And when the partition is this worker's for certain: the log may go on otherwise, with another's outcomes.
+
         Raises:
             NotReachedError: it will not come there any more, see `give_up`.
         """
         # Asked again after each wait: a rebalance meanwhile may have set the position back and the floor up.
-        while self._positions.get(partition, -1) < (awaited := max(offset, self._floors.get(partition, -1))):
-            if self._is_over:
-                raise NotReachedError
-            future = asyncio.get_running_loop().create_future()
-            heappush(self._waiting[partition], (awaited, next(self._order), future))
-            await future
-        return self.load(partition, session_id)
+        while True:
+            awaited = max(offset, self._floors.get(partition, -1))
+            if self._positions.get(partition, -1) < awaited:
+                await self._reached(partition, awaited)
+            elif not self._lease.is_held:
+                await self._lease.held()
+            else:
+                return self.load(partition, session_id)
+
+    async def _reached(self, partition: int, offset: int) -> None:
+        if self._is_over:
+            raise NotReachedError
+        future = asyncio.get_running_loop().create_future()
+        heappush(self._waiting[partition], (offset, next(self._order), future))
+        await future
 
     def restart(self, positions: dict[int, int], floors: dict[int, int]) -> None:
         """Forget all that the table does not have.

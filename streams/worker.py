@@ -17,12 +17,14 @@ from faust.types import AppT
 from agents.models.anthropic_client import AnthropicClient
 from agents.models.backoff import RetryPolicy
 from agents.models.prices import load_prices
-from runtime.kafka import client_arguments
+from runtime.kafka import changelog_topic_name, client_arguments
 from runtime.log import setup_logging
 from runtime.settings import Settings
 from streams.agent_files import read_catalog, read_toolbox
 from streams.app import attach, create_app, create_table
 from streams.expire import expire_idle
+from streams.fence import Fence
+from streams.lease import HeartbeatLease
 from streams.pipeline import Capacity, Pipeline
 from streams.ports import Shell, Table
 from streams.publisher import Publisher
@@ -31,6 +33,8 @@ log = structlog.get_logger(__name__)
 GC_ALLOCATIONS = 20_000
 """Between collections of the youngest generation: some milliseconds of full load."""
 EXPIRE_INTERVAL_S = 3_600.0
+RENEW_INTERVAL_S = 6 * 3_600.0
+"""Kafka forgets the epoch of who writes nothing for a day, and who claimed what after seven days."""
 SIMULATED_KEY = "simulated"
 """What a model server that is not Anthropic's gets as a key, where none is set."""
 
@@ -93,7 +97,8 @@ class _Worker:
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(name, self._stop.set)
         model = self._model_client()
-        publisher = Publisher(client_arguments(self._settings), self._settings.partitions)
+        settings = self._settings
+        publisher = Publisher(client_arguments(settings), settings.partitions, changelog_topic_name(settings))
         await publisher.start()
         try:
             await self._run_pipeline(model, publisher)
@@ -110,22 +115,28 @@ class _Worker:
         (settings.data_dir / "worker.ready").unlink(missing_ok=True)
         app = create_app(settings)
         table = create_table(app, settings)
-        shell = Shell(publisher, lambda: datetime.now(UTC), self._fail, settings.topic_prefix)
+        lease = HeartbeatLease()
+        shell = Shell(publisher, lambda: datetime.now(UTC), self._fail, settings.topic_prefix, lease)
         capacity = Capacity(
             model_calls_in_flight=settings.model.in_flight,
             tool_calls_in_flight=settings.tool_calls_in_flight,
             cached_sessions=settings.session_cache,
         )
         pipeline = Pipeline(shell, table, self._catalog, model, self._toolbox, capacity)
-        attach(app, pipeline, settings, self._fail)
+        attach(app, pipeline, settings, self._fail, fence=publisher.fence, lease=lease)
         starting = asyncio.create_task(app.start())
         starting.add_done_callback(self._started)
-        expiring = asyncio.create_task(self._expire(shell, table, pipeline))
-        expiring.add_done_callback(self._ended)
+        chores = [
+            asyncio.create_task(self._expire(shell, table, pipeline)),
+            asyncio.create_task(self._renew(publisher.fence, lease)),
+        ]
+        for chore in chores:
+            chore.add_done_callback(self._ended)
         try:
             await self._stop.wait()
         finally:
-            expiring.cancel()
+            for chore in chores:
+                chore.cancel()
             starting.cancel()
             await self._shut_down(app, pipeline)
 
@@ -170,6 +181,13 @@ class _Worker:
             ordered = await expire_idle(shell, table, pipeline.sessions.partitions(), retention)
             if ordered:
                 log.info("sessions_expired", count=ordered)
+
+    async def _renew(self, fence: Fence, lease: HeartbeatLease) -> None:
+        while True:
+            await asyncio.sleep(RENEW_INTERVAL_S)
+            # One that was paused must not claim what is another's.
+            await lease.held()
+            await fence.renew()
 
     async def _shut_down(self, app: AppT, pipeline: Pipeline) -> None:
         """Take no more records, let calls finish, record, commit, leave the group."""

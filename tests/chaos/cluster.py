@@ -192,6 +192,10 @@ class Cluster:
                             ends.add((event["session_id"], event["message_id"]))
         return events
 
+    async def events(self) -> list[dict[str, Any]]:
+        """All agent events that are there, in the order of each partition."""
+        return [orjson.loads(record.value) for record in await self._read("agent-events")]
+
     async def topics(self) -> dict[str, list[aiokafka.ConsumerRecord]]:
         """All records of all topics, in the order of each partition."""
         return {topic.name: await self._read(topic.name) for topic in TOPICS}

@@ -8,23 +8,18 @@ ENDS = frozenset({"turn_completed", "turn_failed", "turn_cancelled"})
 Event = dict[str, Any]
 
 
-def once(events: Iterable[Event], *, same_content: bool = True) -> list[Event]:
-    """The events without repetitions: of those with one place in their session the first, as readers take it."""
+def once(events: Iterable[Event]) -> list[Event]:
+    """The events without repetitions, which must be the same in all that they say."""
     first: dict[tuple[str, int], Event] = {}
     for event in events:
         known = first.setdefault((event["session_id"], event["seq"]), event)
-        assert known == event or not same_content, f"two events in one place: {known} and {event}"
+        assert known == event, f"two events in one place: {known} and {event}"
     return list(first.values())
 
 
-def assert_answered_once(
-    events: Iterable[Event], messages: Iterable[tuple[str, str]], *, same_content: bool = True
-) -> None:
-    """Each of the `messages`, (session id, message id), has exactly one end, and each session's seq has no gap.
-
-    `same_content`: an event that is repeated must be the same, which a worker that was paused does not keep to.
-    """
-    distinct = once(events, same_content=same_content)
+def assert_answered_once(events: Iterable[Event], messages: Iterable[tuple[str, str]]) -> None:
+    """Each of the `messages`, (session id, message id), has exactly one end, and each session's seq has no gap."""
+    distinct = once(events)
     ends = Counter((event["session_id"], event["message_id"]) for event in distinct if event["type"] in ENDS)
     expected = Counter(messages)
     assert not expected - ends, f"not answered: {list(expected - ends)[:5]}"

@@ -19,7 +19,7 @@ from runtime.kafka import changelog_topic_name, client_arguments
 from runtime.settings import Settings
 from schemas.codec import Headers
 from schemas.topics import AGENT_DELTAS, MAX_INTERNAL_BYTES, SESSION_LOG
-from streams.ports import Outbox
+from streams.ports import FencedError, Outbox
 from streams.publisher import MAX_REQUEST_BYTES, NotWrittenError, Publisher
 
 WAIT_S = 30.0
@@ -43,6 +43,12 @@ class Place(Protocol):
     async def lose_one(self) -> asyncio.Future[int]:
         """Append a record that is lost."""
 
+    async def claim(self) -> None:
+        """Claim all partitions of the changelog, with a record in each."""
+
+    async def rival(self) -> "Place":
+        """The outbox of another worker."""
+
 
 class SimulatedPlace:
     """The outbox of the simulation, with a scheduler that lets everything arrive as soon as it can."""
@@ -51,9 +57,25 @@ class SimulatedPlace:
     changelog = "sessions-changelog"
     partitions = PARTITIONS
 
-    def __init__(self) -> None:
-        self._broker = SimulatedBroker(datetime(2026, 5, 1, tzinfo=UTC))
+    def __init__(self, broker: SimulatedBroker) -> None:
+        self._broker = broker
         self.outbox = SimulatedOutbox(self._broker)
+        self._running = asyncio.create_task(self.run())
+        self._rivals: list[SimulatedPlace] = []
+
+    async def claim(self) -> None:
+        for partition in range(self.partitions):
+            place = self.changelog, partition
+            self.outbox.claims[place] = self._broker.next_claim()
+            self._broker.claim(place, self.outbox.claims[place])
+
+    async def rival(self) -> Place:
+        self._rivals.append(SimulatedPlace(self._broker))
+        return self._rivals[-1]
+
+    async def stop(self) -> None:
+        self._running.cancel()
+        await asyncio.gather(self._running, *(rival.stop() for rival in self._rivals), return_exceptions=True)
 
     async def run(self) -> None:
         while True:
@@ -82,6 +104,19 @@ class KafkaPlace:
         self.prefix = settings.topic_prefix
         self.changelog = changelog_topic_name(settings)
         self.partitions = settings.partitions
+        self._rivals: list[Publisher] = []
+
+    async def claim(self) -> None:
+        await self.outbox.fence.claim(range(self.partitions))
+
+    async def rival(self) -> Place:
+        publisher = new_publisher(self._settings)
+        await publisher.start()
+        self._rivals.append(publisher)
+        return KafkaPlace(self._settings, publisher)
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(publisher.stop() for publisher in (self.outbox, *self._rivals)))
 
     async def stored(self, topic: str, count: int) -> list[Stored]:
         records: list[Stored] = []
@@ -108,22 +143,25 @@ class KafkaPlace:
 
 @asynccontextmanager
 async def simulated() -> AsyncIterator[Place]:
-    place = SimulatedPlace()
-    running = asyncio.create_task(place.run())
+    place = SimulatedPlace(SimulatedBroker(datetime(2026, 5, 1, tzinfo=UTC)))
     yield place
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    await place.stop()
+
+
+def new_publisher(settings: Settings) -> Publisher:
+    return Publisher(client_arguments(settings), settings.partitions, changelog_topic_name(settings))
 
 
 @asynccontextmanager
-async def on_kafka(bootstrap: str) -> AsyncIterator[Place]:
+async def on_kafka(bootstrap: str) -> AsyncIterator[KafkaPlace]:
     async with own_topics(bootstrap) as settings:
-        publisher = Publisher(client_arguments(settings), settings.partitions)
+        publisher = new_publisher(settings)
         await publisher.start()
+        place = KafkaPlace(settings, publisher)
         try:
-            yield KafkaPlace(settings, publisher)
+            yield place
         finally:
-            await publisher.stop()
+            await place.stop()
 
 
 @pytest.fixture(params=["simulation", "kafka"])
@@ -183,14 +221,15 @@ async def test_callers_do_not_disturb_each_other(place: Place) -> None:
 
 async def test_a_partition_that_is_named_is_used(place: Place) -> None:
     """The changelog's records are where the session is, whatever their keys; a null value stays null, a key too."""
+    await place.claim()
     for partition in range(place.partitions):
         for value in (b"head", None, b""):
             await (await place.outbox.append(place.changelog, key=b"k", value=value, headers=[], partition=partition))
-    stored = sorted(await place.stored(place.changelog, 3 * place.partitions), key=lambda record: record[:2])
+    stored = sorted(await place.stored(place.changelog, 4 * place.partitions), key=lambda record: record[:2])
     expected: list[Stored] = [
-        (partition, offset, b"k", value, [])
+        (partition, offset, *record, [])
         for partition in range(place.partitions)
-        for offset, value in enumerate((b"head", None, b""))
+        for offset, record in enumerate([(b"claim", b""), (b"k", b"head"), (b"k", None), (b"k", b"")])
     ]
     assert stored == expected
 
@@ -215,15 +254,80 @@ async def test_large_values_are_kept(place: Place) -> None:
 async def test_nothing_follows_a_record_that_may_be_lost(place: Place) -> None:
     """Its future fails, and so does every further append, also to other topics: the worker must stop."""
     topic = place.prefix + SESSION_LOG.name
+    await place.claim()
+    claimed = sorted(await place.stored(place.changelog, place.partitions))
     assert await (await place.outbox.append(topic, key=b"k", value=b"before", headers=[])) == 0
     lost = await place.lose_one()
     with pytest.raises(Exception) as failure:  # noqa: PT011  # Which error it is, is the implementation's.
         await lost
     for where in (topic, place.changelog):
         with pytest.raises(type(failure.value)):
-            await place.outbox.append(where, key=b"k", value=b"after", headers=[])
+            await place.outbox.append(where, key=b"k", value=b"after", headers=[], partition=0)
     assert [value for *_, value, _ in await place.stored(topic, 1)] == [b"before"]
+    assert sorted(await place.stored(place.changelog, 0)) == claimed
+
+
+async def record(place: Place, value: bytes) -> asyncio.Future[int]:
+    return await place.outbox.append(place.changelog, key=b"k", value=value, headers=[], partition=0)
+
+
+async def recorded(place: Place, count: int) -> list[bytes | None]:
+    """The values in the first partition of the changelog."""
+    return [value for partition, *_, value, _ in await place.stored(place.changelog, count) if partition == 0]
+
+
+async def test_a_changelog_takes_nothing_without_a_claim(place: Place) -> None:
+    """Who was given no partition has nothing to record."""
+    with pytest.raises(FencedError):
+        await record(place, b"state")
     assert await place.stored(place.changelog, 0) == []
+
+
+async def test_a_changelog_takes_nothing_after_the_claim_of_another(place: Place) -> None:
+    """What the former owner records late is refused, and nothing else of it; it may claim the partition back."""
+    await place.claim()
+    await (await record(place, b"its state"))
+    rival = await place.rival()
+    await rival.claim()
+    with pytest.raises(FencedError):
+        await (await record(place, b"its late state"))
+    await (await record(rival, b"newer state"))
+    with pytest.raises(FencedError):
+        await (await record(place, b"its late state"))
+    await (await place.outbox.append(place.prefix + SESSION_LOG.name, key=b"k", value=b"event", headers=[]))
+    await place.claim()
+    await (await record(place, b"newest state"))
+    with pytest.raises(FencedError):
+        await (await record(rival, b"late now"))
+    claims = 3 * place.partitions
+    assert await recorded(place, claims + 3) == [b"", b"its state", b"", b"newer state", b"", b"newest state"]
+
+
+async def test_what_waits_from_before_a_claim_is_not_sent_under_it(embedded_kafka: Broker) -> None:
+    """A worker that gets a partition back may have records waiting that are older than what was recorded meanwhile."""
+    async with on_kafka(embedded_kafka.bootstrap) as place:
+        await place.claim()
+        old = await record(place, b"old state")
+        await place.claim()
+        await (await record(place, b"new state"))
+        with pytest.raises(FencedError):
+            await old
+        assert await recorded(place, 2 * place.partitions + 1) == [b"", b"", b"new state"]
+
+
+async def test_a_claim_that_is_renewed_is_the_same_right(embedded_kafka: Broker) -> None:
+    """Records go on, and a rival's claim still ends it; it cannot be renewed then."""
+    async with on_kafka(embedded_kafka.bootstrap) as place:
+        await place.claim()
+        durable = await record(place, b"1")
+        await place.outbox.fence.renew()
+        await durable
+        await (await record(place, b"2"))
+        rival = await place.rival()
+        await rival.claim()
+        with pytest.raises(FencedError):
+            await (await record(place, b"late"))
+        assert await recorded(place, 3 * place.partitions + 2) == [b"", b"1", b"", b"2", b""]
 
 
 async def test_nothing_follows_a_record_that_is_not_taken(embedded_kafka: Broker) -> None:

@@ -10,18 +10,26 @@ from zlib import crc32
 from simulation.invariants import Record
 
 from schemas.codec import Headers
+from streams.ports import FencedError
 
 PARTITIONS = 2
+CHANGELOG = "sessions-changelog"
+CLAIM_KEY = b"claim"
 Place = tuple[str, int]
 
 
 @dataclass(slots=True, eq=False)
 class Sent:
-    """A record on its way: produced, then stored at `offset`, then acknowledged."""
+    """A record on its way: produced, then stored at `offset`, then acknowledged.
+
+    `epoch`: of the claim that it was produced under; None where its topic is not claimed.
+    """
 
     record: tuple[bytes | None, bytes | None, Headers]
     acknowledged: asyncio.Future[int]
+    epoch: int | None = None
     offset: int | None = None
+    is_refused: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +42,9 @@ class Outbox:
     error: OSError | None = None
     """Of the first record that may be lost: nothing more may be sent after it."""
     gate: asyncio.Future[None] | None = None
+    claims: dict[Place, int] = field(default_factory=dict)
+    is_late: bool = False
+    """Whether its worker is taken for dead: its records arrive all the same."""
 
     def partition_of(self, key: bytes) -> int:
         return partition_of(key)
@@ -52,7 +63,10 @@ class Outbox:
         assert key is None or topic.endswith("changelog") or partition == partition_of(key), (
             "a record in the wrong place"
         )
-        sent = Sent((key, value, headers), asyncio.get_running_loop().create_future())
+        epoch = self.claims.get((topic, partition))
+        if topic == CHANGELOG and epoch is None:
+            raise FencedError(topic, partition)
+        sent = Sent((key, value, headers), asyncio.get_running_loop().create_future(), epoch)
         self.in_flight[topic, partition].append(sent)
         return sent.acknowledged
 
@@ -75,16 +89,27 @@ class Outbox:
 
     def arrive(self, place: Place, count: int) -> None:
         """The broker stores the next `count` records of the partition that it does not have yet."""
-        for sent in [sent for sent in self.in_flight[place] if sent.offset is None][:count]:
+        waiting = [sent for sent in self.in_flight[place] if sent.offset is None and not sent.is_refused]
+        for sent in waiting[:count]:
+            if self.broker.refuses(place, sent.epoch):
+                sent.is_refused = True
+                continue
             sent.offset = self.broker.store(place, *sent.record)
+            if self.is_late:
+                self.broker.late.add((*place, sent.offset))
 
     def acknowledge(self, place: Place) -> None:
         """The next record of the partition, stored, is acknowledged."""
         line = self.in_flight[place]
-        self.arrive(place, 0 if line[0].offset is not None else 1)
+        self.arrive(place, 0 if line[0].offset is not None or line[0].is_refused else 1)
         sent = line.popleft()
-        assert sent.offset is not None
-        if not sent.acknowledged.done():
+        if sent.acknowledged.done():
+            return
+        if sent.is_refused:
+            sent.acknowledged.set_exception(FencedError(*place))
+            sent.acknowledged.exception()
+        else:
+            assert sent.offset is not None
             sent.acknowledged.set_result(sent.offset)
 
     def break_off(self, place: Place, error: OSError) -> None:
@@ -98,10 +123,15 @@ class Outbox:
 
 
 class Broker:
-    """All topics, and what the consumer group has committed."""
+    """All topics, what the consumer group has committed, and who may write to the changelog."""
 
-    def __init__(self, now: datetime) -> None:
+    def __init__(self, now: datetime, *, is_fenced: bool = True) -> None:
         self.now = now
+        self.is_fenced = is_fenced
+        self.late: set[tuple[str, int, int]] = set()
+        """Topic, partition and offset of what workers wrote that were taken for dead."""
+        self._last_claim = 0
+        self._claimed: dict[Place, int] = {}
         self.logs: defaultdict[Place, list[Record]] = defaultdict(list)
         self.committed: dict[Place, int] = {}
 
@@ -118,6 +148,26 @@ class Broker:
         )
         log.append(record)
         return record.offset
+
+    def next_claim(self) -> int:
+        """What the coordinator hands out: it counts when a record that has it is stored."""
+        self._last_claim += 1
+        return self._last_claim
+
+    def claim(self, place: Place, epoch: int) -> None:
+        """Store a record with the epoch of a claim.
+
+        Raises:
+            FencedError: a later claim is there.
+        """
+        if self.refuses(place, epoch):
+            raise FencedError(*place)
+        self._claimed[place] = epoch
+        self.store(place, CLAIM_KEY, b"", [])
+
+    def refuses(self, place: Place, epoch: int | None) -> bool:
+        """Whether a later claim has been stored."""
+        return self.is_fenced and epoch is not None and epoch < self._claimed.get(place, epoch)
 
     def end(self, place: Place) -> int:
         return len(self.logs[place])

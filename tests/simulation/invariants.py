@@ -4,7 +4,7 @@ Pure over what was recorded, so that the simulation and runs against a real brok
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -128,12 +128,21 @@ def check_transcripts(topics: Topics, catalog: Catalog) -> None:
         assert Counter(uses) == Counter(results), f"session {name}: calls {uses}, results {results}"
 
 
-def check_calls(topics: Topics, started: Iterable[Started], idempotent: Mapping[str, bool]) -> None:
-    """No model call begins after its completion is in the log; a tool that is not idempotent runs once."""
+def check_calls(
+    topics: Topics,
+    started: Iterable[Started],
+    idempotent: Mapping[str, bool],
+    late: Container[tuple[str, int, int]] = frozenset(),
+) -> None:
+    """No model call begins after its completion is in the log; a tool that is not idempotent runs once.
+
+    `late`: topic, partition and offset of records that were on their way from a worker that was taken for dead: its
+    calls were made again before anybody could know.
+    """
     completed: dict[str, int] = {}
     for record in topics[SESSION_LOG.name]:
         event = decode_session_event(record.value or b"")
-        if isinstance(event, ModelCompleted):
+        if isinstance(event, ModelCompleted) and (record.topic, record.partition, record.offset) not in late:
             completed.setdefault(event.call_id, record.offset)
     runs: Counter[str] = Counter()
     for call in started:

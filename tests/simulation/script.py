@@ -46,6 +46,7 @@ class OpenCall:
     call_id: str
     answer: Callable[[Random], object]
     result: asyncio.Future[object]
+    caller: asyncio.Task[object] | None
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +73,7 @@ class Calls:
         return outcome
 
     async def _ask(self, call_id: str, answer: Callable[[Random], object]) -> object:
-        call = OpenCall(call_id, answer, asyncio.get_running_loop().create_future())
+        call = OpenCall(call_id, answer, asyncio.get_running_loop().create_future(), asyncio.current_task())
         self.open.append(call)
         try:
             return await call.result

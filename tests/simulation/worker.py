@@ -1,13 +1,13 @@
 """A worker in the simulation: the real pipeline over the broker in memory, killed and rebalanced by the scheduler."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from functools import partial
 from itertools import count
 from typing import Any
 
-from simulation.broker import Broker, Outbox, Place
+from simulation.broker import CHANGELOG, Broker, Outbox, Place
 from simulation.invariants import Started
 from simulation.script import CATALOG, IDEMPOTENT, Calls
 
@@ -15,10 +15,9 @@ from agents.tools import Toolbox
 from agents.tools.port import ToolContext, ToolDefinition, ToolOutcome
 from schemas.topics import SESSION_LOG
 from streams.pipeline import Capacity, Pipeline
-from streams.ports import Delivery, Shell
+from streams.ports import Delivery, FencedError, Shell
 from streams.store import HEAD_PREFIX
 
-CHANGELOG = "sessions-changelog"
 CAPACITY = Capacity(model_calls_in_flight=3, tool_calls_in_flight=2, cached_sessions=2, record_linger_s=0)
 """So small that calls wait for a place, and sessions leave the cache."""
 _numbers = count(1)
@@ -26,24 +25,55 @@ owner: ContextVar["Worker | None"] = ContextVar("owner", default=None)
 """Whose task creates tasks: they die with their worker."""
 
 
+class Lease:
+    """Lost while the worker is paused; held again when it is a member of the group again."""
+
+    def __init__(self) -> None:
+        self.is_held = True
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def held(self) -> None:
+        while not self.is_held:
+            self._waiting.append(asyncio.get_running_loop().create_future())
+            await self._waiting[-1]
+
+    def hold(self) -> None:
+        self.is_held = True
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+        self._waiting.clear()
+
+
 class Tables:
-    """The sessions of the partitions held, read back from the changelog at each assignment."""
+    """The sessions of the partitions held, read back from the changelog at each assignment.
+
+    From its beginning, as into memory; or, where it `is_kept`, from the last offset that it reflects, as on a disk.
+    """
 
     changelog_topic = CHANGELOG
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_kept: bool = False) -> None:
         self.data: dict[int, dict[bytes, bytes]] = {}
+        self._is_kept = is_kept
+        self._kept: dict[int, dict[bytes, bytes]] = {}
+        self._reflected: dict[int, int] = {}
 
     def recover(self, broker: Broker, partitions: Iterable[int]) -> None:
-        self.data = {partition: {} for partition in partitions}
+        if not self._is_kept:
+            self._kept.clear()
+            self._reflected.clear()
+        self.data = {partition: self._kept.setdefault(partition, {}) for partition in partitions}
         for partition in self.data:
-            self.put(partition, [(r.key or b"", r.value) for r in broker.logs[CHANGELOG, partition]], 0)
+            new = broker.logs[CHANGELOG, partition][self._reflected.get(partition, -1) + 1 :]
+            if new:
+                self.put(partition, [(record.key or b"", record.value) for record in new], new[-1].offset)
 
     def get(self, partition: int, key: bytes) -> bytes | None:
         return self.data[partition].get(key)
 
     def put(self, partition: int, items: Sequence[tuple[bytes, bytes | None]], changelog_offset: int) -> None:
-        del changelog_offset
+        self._reflected[partition] = changelog_offset
         for key, value in items:
             if value is None:
                 self.data[partition].pop(key, None)
@@ -73,23 +103,34 @@ class ScriptedTools(Toolbox):
 
 
 class Worker:
-    """One life of a worker process; it may live through several assignments."""
+    """One life of a worker process; it may live through several assignments, and sleep through some.
 
-    def __init__(self, broker: Broker, calls: Calls, acknowledged: list[tuple[str, str, int, int]]) -> None:
+    When it wakes up it `is_member` no more, and does not know it: it goes on with what it has until the group tells it.
+    """
+
+    def __init__(
+        self, broker: Broker, calls: Calls, acknowledged: list[tuple[str, str, int, int]], *, is_kept: bool = False
+    ) -> None:
         self.name = f"worker-{next(_numbers)}"
         self.broker = broker
         self.calls = calls
         self.outbox = Outbox(broker)
-        self.tables = Tables()
+        self.tables = Tables(is_kept=is_kept)
+        self.lease = Lease()
+        self.is_paused = False
+        self.is_member = True
+        self.steps: list[Callable[[], None]] = []
+        """What it must do yet before it reads the partitions that it was given."""
         self.failure: BaseException | None = None
         self.tasks: set[asyncio.Task[Any]] = set()
         self.taking: asyncio.Task[None] | None = None
         self.positions: dict[Place, int] = {}
         self.done: dict[Place, int] = {}
+        self._committed: dict[Place, int] = {}
         self.began_log: list[Started] = []
         self._assignment = 0
         self._acknowledged = acknowledged
-        shell = Shell(self.outbox, lambda: broker.now, self._fail)
+        shell = Shell(self.outbox, lambda: broker.now, self._fail, lease=self.lease)
         self.pipeline = Pipeline(
             shell, self.tables, CATALOG, self.calls.model(self.began), ScriptedTools(self), CAPACITY
         )
@@ -102,25 +143,61 @@ class Worker:
         return call_id
 
     def assign(self, partitions: set[int]) -> None:
+        """It is given these; between the steps to them anything may happen, to it and to others."""
         self._assignment += 1
-        self.tables.recover(self.broker, partitions)
-        committed = self.broker.committed
+        self.done = {}
+        claims = {(CHANGELOG, partition): self.broker.next_claim() for partition in sorted(partitions)}
+        self.outbox.claims = {}
+        self.steps = [
+            partial(self._claim, claims),
+            partial(self.tables.recover, self.broker, partitions),
+            partial(self._begin, partitions),
+        ]
+
+    def _claim(self, claims: dict[Place, int]) -> None:
+        try:
+            for place, epoch in claims.items():
+                self.broker.claim(place, epoch)
+        except FencedError as error:
+            self._fail(error)
+        self.outbox.claims = claims
+        self._committed = dict(self.broker.committed)
+
+    def _begin(self, partitions: set[int]) -> None:
+        committed = self._committed
         self.positions = {
             (topic, partition): committed.get((topic, partition), 0)
             for topic in self.processors
             for partition in sorted(partitions)
         }
-        self.done = {}
         log = SESSION_LOG.name
+        if self.is_member:
+            self.outbox.is_late = False
+            self.lease.hold()
         self.pipeline.resume(
             {partition: committed.get((log, partition), 0) - 1 for partition in partitions},
             {partition: self.broker.end((log, partition)) - 1 for partition in partitions},
         )
 
+    def pause(self) -> None:
+        """For longer than its session timeout: the group gives its partitions to others."""
+        self.is_paused = True
+        self.is_member = False
+        self.outbox.is_late = True
+        self.lease.is_held = False
+
+    def join(self) -> None:
+        """The group has told it that it was taken for dead: it takes part in the next rebalance."""
+        self.is_member = True
+        # What it acknowledges from now on is of a generation that is over.
+        self._assignment += 1
+        self.done = {}
+
     def revoke(self) -> asyncio.Task[None]:
         """A rebalance begins: no record is taken until the next assignment."""
         self.positions = {}
-        return self.spawn(self.pipeline.suspend())
+        self.steps = []
+        return spawn(self, self.pipeline.suspend())
 
     def readable(self) -> list[Place]:
         """Where it can take a record now; it takes one at a time."""
@@ -145,7 +222,7 @@ class Worker:
             at=record.at,
             ack=partial(self._ack, self._assignment, place, record.offset),
         )
-        self.taking = self.spawn(self._take(place, delivery))
+        self.taking = spawn(self, self._take(place, delivery))
 
     async def _take(self, place: Place, delivery: Delivery) -> None:
         try:
@@ -154,6 +231,9 @@ class Worker:
             self._fail(error)
 
     def commit(self) -> None:
+        """Of one that is no member, the group takes no offsets."""
+        if not self.is_member:
+            return
         self.broker.committed.update(self.done)
 
     def kill(self) -> None:
@@ -161,13 +241,6 @@ class Worker:
         self.outbox.is_dead = True
         for task in self.tasks:
             task.cancel()
-
-    def spawn(self, work: Any) -> asyncio.Task[None]:
-        token = owner.set(self)
-        try:
-            return asyncio.get_running_loop().create_task(work)
-        finally:
-            owner.reset(token)
 
     def _ack(self, assignment: int, place: Place, offset: int) -> None:
         if self.outbox.is_dead or assignment != self._assignment or place not in self.positions:
@@ -178,6 +251,15 @@ class Worker:
     def _fail(self, error: BaseException) -> None:
         if not self.outbox.is_dead:
             self.failure = error
+
+
+def spawn(worker: Worker, work: Any) -> asyncio.Task[None]:
+    """A task of the worker's."""
+    token = owner.set(worker)
+    try:
+        return asyncio.get_running_loop().create_task(work)
+    finally:
+        owner.reset(token)
 
 
 def track_tasks(loop: asyncio.AbstractEventLoop) -> None:

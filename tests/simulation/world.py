@@ -1,15 +1,15 @@
 """The simulation: workers, a broker and people, in an order that a seed decides. No clock, no sleep, no thread."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from random import Random
 
 from simulation import invariants
-from simulation.broker import PARTITIONS, Broker, partition_of
+from simulation.broker import CHANGELOG, PARTITIONS, Broker, partition_of
 from simulation.invariants import Topics
 from simulation.script import CATALOG, IDEMPOTENT, Calls, Command, approval, draw_command
-from simulation.worker import CHANGELOG, Worker, track_tasks
+from simulation.worker import Worker, track_tasks
 
 from schemas.codec import decode_agent_event
 from schemas.events import ApprovalRequested
@@ -24,17 +24,20 @@ START = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 class World:
-    """One run."""
+    """One run.
 
-    def __init__(self, seed: int) -> None:
+    `is_fenced`: whether the broker refuses what comes from a claim that is over; without it, what it is for is found.
+    """
+
+    def __init__(self, seed: int, *, is_fenced: bool = True) -> None:
         self.rng = Random(seed)
-        self.broker = Broker(START)
+        self.broker = Broker(START, is_fenced=is_fenced)
         self.calls = Calls(lambda session_id: partition_of(session_id.encode()))
         self.acknowledged: list[tuple[str, str, int, int]] = []
         self.sent: list[Command] = []
         self.workers: list[Worker] = []
         self.rebalancing: asyncio.Task[None] | None = None
-        self.counts = {"crashes": 0, "rebalances": 0, "broken": 0}
+        self.counts = {"crashes": 0, "rebalances": 0, "broken": 0, "pauses": 0}
 
     async def run(self) -> None:
         track_tasks(asyncio.get_running_loop())
@@ -53,7 +56,7 @@ class World:
         invariants.check_answers(topics)
         invariants.check_state(topics, CATALOG, CHANGELOG)
         invariants.check_transcripts(topics, CATALOG)
-        invariants.check_calls(topics, self.calls.started, IDEMPOTENT)
+        invariants.check_calls(topics, self.calls.started, IDEMPOTENT, self.broker.late)
         invariants.check_refusals(topics, CATALOG)
         invariants.check_acknowledgements(self.acknowledged)
 
@@ -63,7 +66,7 @@ class World:
         """Do one thing that can be done; whether there was one."""
         for worker in [worker for worker in self.workers if worker.failure is not None]:
             self._crash(worker)
-        if not self.workers and self.rebalancing is None:
+        if not members(self.workers) and self.rebalancing is None:
             self._assign()
         things = self._possible() + (self._possible_faults() if faults else [])
         if things:
@@ -77,21 +80,37 @@ class World:
     def _possible(self) -> list[Callable[[], object]]:
         things: list[Callable[[], object]] = []
         for worker in self.workers:
-            if self.rebalancing is None:
-                things += [lambda w=worker, p=place: w.take(p) for place in worker.readable()]  # type: ignore[misc]
-            if worker.outbox.gate is not None:
-                things.append(lambda w=worker: w.outbox.release())  # type: ignore[misc]
-            things += [lambda w=worker, p=place: w.outbox.acknowledge(p) for place in worker.outbox.places()]  # type: ignore[misc]
-        answerable = [call for call in self.calls.open if not call.result.done()]
+            if not worker.is_paused:
+                things += self._possible_for(worker)
+            elif self.rng.random() < 0.1:
+                things.append(lambda w=worker: setattr(w, "is_paused", False))  # type: ignore[misc]
+        asleep = {task for worker in self.workers if worker.is_paused for task in worker.tasks}
+        answerable = [call for call in self.calls.open if not call.result.done() and call.caller not in asleep]
         if answerable:
             call = self.rng.choice(answerable)
             things.append(lambda: call.result.set_result(call.answer(self.rng)))
         return things
 
+    def _possible_for(self, worker: Worker) -> list[Callable[[], object]]:
+        things: list[Callable[[], object]] = []
+        if self.rebalancing is None or not worker.is_member:
+            things += [lambda p=place: worker.take(p) for place in worker.readable()]  # type: ignore[misc]
+            if worker.steps:
+                things.append(lambda: take_step(worker))
+        if self.rebalancing is None and not worker.is_member:
+            things.append(lambda: self._rebalance(joining=worker))
+        if worker.pipeline.recorder.is_fenced:
+            things.append(lambda: self._crash(worker))
+        if worker.outbox.gate is not None:
+            things.append(worker.outbox.release)
+        return things + [lambda p=place: worker.outbox.acknowledge(p) for place in worker.outbox.places()]
+
     def _possible_faults(self) -> list[Callable[[], object]]:
-        things: list[Callable[[], object]] = [self._send]
-        for worker in self.workers:
-            things.append(worker.commit)
+        things: list[Callable[[], object]] = [lambda: _send(self)]
+        for worker in [worker for worker in self.workers if not worker.is_paused]:
+            if self.rebalancing is None and worker.is_member and self.rng.random() < 0.2:
+                things.append(lambda w=worker: self._pause(w))  # type: ignore[misc]
+            things += [worker.commit] * 2
             if worker.outbox.gate is None and self.rng.random() < 0.1:
                 things.append(lambda w=worker: w.outbox.hold())  # type: ignore[misc]
             if self.rng.random() < 0.1:
@@ -108,12 +127,6 @@ class World:
 
     # Things that happen
 
-    def _send(self) -> None:
-        key, value = draw_command(self.rng, self.sent, _asked(self.broker))
-        self.sent.append((key, value))
-        partition = self.rng.randrange(PARTITIONS) if key is None else partition_of(key)
-        self.broker.store((USER_MESSAGES.name, partition), key, value, [])
-
     def _break(self, worker: Worker, place: tuple[str, int]) -> None:
         self.counts["broken"] += 1
         worker.outbox.arrive(place, self.rng.randint(0, 3))
@@ -122,17 +135,27 @@ class World:
     def _crash(self, worker: Worker) -> None:
         """As by kill -9, at whatever point its tasks are; what was sent may have arrived."""
         self.counts["crashes"] += 1
-        for place in worker.outbox.places():
+        for place in [] if worker.is_paused else worker.outbox.places():
             worker.outbox.arrive(place, self.rng.randint(0, 3))
         worker.kill()
         self.workers.remove(worker)
         if self.rebalancing is None:
             self._rebalance()
 
-    def _rebalance(self) -> None:
-        """All stop reading; when they are ready, the partitions are given out anew."""
+    def _pause(self, worker: Worker) -> None:
+        """As by SIGSTOP for longer than the session timeout; what it has sent arrives, what it has not comes later."""
+        self.counts["pauses"] += 1
+        for place in worker.outbox.places():
+            worker.outbox.arrive(place, self.rng.randint(0, 2))
+        worker.pause()
+        self._rebalance()
+
+    def _rebalance(self, joining: Worker | None = None) -> None:
+        """All members stop reading; when they are ready, the partitions are given out anew."""
         self.counts["rebalances"] += 1
-        ready = [worker.revoke() for worker in self.workers]
+        if joining is not None:
+            joining.join()
+        ready = [worker.revoke() for worker in members(self.workers)]
         self.rebalancing = asyncio.get_running_loop().create_task(self._when_ready(ready))
 
     async def _when_ready(self, ready: list[asyncio.Task[None]]) -> None:
@@ -141,10 +164,12 @@ class World:
         self._assign()
 
     def _assign(self) -> None:
-        while len(self.workers) < WORKERS and (not self.workers or self.rng.random() < 0.7):
-            self.workers.append(Worker(self.broker, self.calls, self.acknowledged))
-        owners = [self.rng.choice(self.workers) for _ in range(PARTITIONS)]
-        for worker in self.workers:
+        while len(members(self.workers)) < WORKERS and (not members(self.workers) or self.rng.random() < 0.7):
+            is_kept = self.rng.random() < 0.5
+            self.workers.append(Worker(self.broker, self.calls, self.acknowledged, is_kept=is_kept))
+        known = members(self.workers)
+        owners = [self.rng.choice(known) for _ in range(PARTITIONS)]
+        for worker in known:
             worker.assign({partition for partition, owner in enumerate(owners) if owner is worker})
 
     # Rest
@@ -155,6 +180,13 @@ class World:
             if await self._step(faults=False):
                 continue
             if any([await self._is_busy() for _ in range(3)]):
+                continue
+            asleep = [worker for worker in self.workers if worker.is_paused]
+            if asleep:
+                # Too late for everything: all is done, recorded and committed by others.
+                for worker in self.workers:
+                    worker.commit()
+                self.rng.choice(asleep).is_paused = False
                 continue
             waiting = _undecided(self.broker)
             if not waiting:
@@ -169,6 +201,24 @@ class World:
         for _ in range(20):
             await asyncio.sleep(0)
         return bool(self._possible()) or self.rebalancing is not None
+
+
+def take_step(worker: Worker) -> None:
+    """The next one of those to the partitions that it was given."""
+    step = worker.steps.pop(0)
+    step()
+
+
+def members(workers: Iterable[Worker]) -> list[Worker]:
+    """Those that the group does not take for dead."""
+    return [worker for worker in workers if worker.is_member]
+
+
+def _send(world: World) -> None:
+    key, value = draw_command(world.rng, world.sent, _asked(world.broker))
+    world.sent.append((key, value))
+    partition = world.rng.randrange(PARTITIONS) if key is None else partition_of(key)
+    world.broker.store((USER_MESSAGES.name, partition), key, value, [])
 
 
 def _asked(broker: Broker) -> list[str]:
