@@ -9,12 +9,18 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
 
+import msgspec
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from docs.asyncapi import asyncapi_yaml
 from docs.topics_page import kept, topics_page
+from gateway.metrics import Metrics
+from gateway.openapi import document
+from gateway.problems import PROBLEMS
+from gateway.route import Route
+from gateway.routes import ROUTES
 from runtime.settings import Settings
 from schemas.topics import TOPICS
 from streams.topology import mermaid
@@ -96,6 +102,30 @@ def _default(field: FieldInfo) -> str:
     return f"`{shown}`" + (f" (or {', '.join(f'`{other}`' for other in others)})" if others else "")
 
 
+def openapi_json() -> str:
+    """What the gateway answers at /openapi.json, with line breaks."""
+    return msgspec.json.format(msgspec.json.encode(document(ROUTES)), indent=1).decode() + "\n"
+
+
+def gateway_document(old: str) -> str:
+    """The page about the gateway with its tables of endpoints, problems and metrics."""
+    endpoints = ["| endpoint | scope | |", "|---|---|---|"]
+    endpoints += [f"| `{r.method} {r.path}` | {_scope(r)} | {r.summary} |" for r in ROUTES]
+    problems = ["| status | `code` | meaning | what to do |", "|---|---|---|---|"]
+    problems += [f"| {kind.status} | `{code}` | {kind.title} | {kind.remedy} |" for code, kind in PROBLEMS.items()]
+    metrics = ["| metric | labels | meaning |", "|---|---|---|"]
+    metrics += [f"| `{m.name}` | {', '.join(m.labels)} | {m.meaning} |" for m in Metrics().described()]
+    new = between(old, "endpoints", "\n".join(endpoints) + "\n")
+    new = between(new, "problems", "\n".join(problems) + "\n")
+    return between(new, "metrics", "\n".join(metrics) + "\n")
+
+
+def _scope(route: Route) -> str:
+    if not route.needs_key:
+        return "no key"
+    return "any key" if route.scope is None else f"`{route.scope}`"
+
+
 def package_version() -> str:
     """As it is written down: what is installed may be older."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -106,6 +136,8 @@ DOCUMENTS: dict[Path, Callable[[str], str]] = {
     ROOT / "README.md": readme,
     ROOT / "docs/settings.md": settings_document,
     ROOT / "docs/asyncapi.yaml": lambda _: asyncapi_yaml(package_version()),
+    ROOT / "docs/openapi.json": lambda _: openapi_json(),
+    ROOT / "docs/gateway.md": gateway_document,
     ROOT / "docs/topics.md": lambda _: topics_page(),
 }
 """Each document, and what makes its new text of its old one."""

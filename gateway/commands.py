@@ -113,7 +113,7 @@ class Accepted(Struct, frozen=True, kw_only=True):
     offset: Annotated[int, msgspec.Meta(description="Where in the partition.")]
 
 
-class Answered(Struct, frozen=True, kw_only=True):
+class AnsweredMessage(Struct, frozen=True, kw_only=True):
     """The message was accepted, and its turn has ended."""
 
     session_id: Annotated[str, msgspec.Meta(description="The session.")]
@@ -190,7 +190,7 @@ async def _send_and_wait(
         end = await waiting.end(wait_s)
     if end is None:
         return answer(accepted, 202)
-    return answer(Answered(session_id=command.session_id, id=command.id, end=end))
+    return answer(AnsweredMessage(session_id=command.session_id, id=command.id, end=end))
 
 
 async def send_command(request: web.Request, parts: Parts, caller: Caller, command: Command) -> Accepted:
@@ -292,7 +292,7 @@ ROUTES = (
         scope=Scope.SESSIONS_WRITE,
         query=WaitQuery,
         body=MessageBody,
-        answers={200: Answered, 202: Accepted},
+        answers={200: AnsweredMessage, 202: Accepted},
         request_headers=HEADERS,
     ),
     _route("cancel", post_cancel, "Cancel a turn", CancelBody),

@@ -1,9 +1,19 @@
 """Every metric of the gateway, with its meaning. A route is named by its template: paths hold ids."""
 
+from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 """The last one is the longest `wait`."""
+
+
+class Described(Struct, frozen=True):
+    """A metric for people."""
+
+    name: str
+    labels: tuple[str, ...]
+    meaning: str
 
 
 class Metrics:
@@ -65,6 +75,16 @@ class Metrics:
             "Audit events that are in the log only, because the brokers did not take them.",
             registry=registry,
         )
+
+    def described(self) -> list["Described"]:
+        """Every metric, as Prometheus has it, in the order above."""
+        found = []
+        for metric in vars(self).values():
+            if isinstance(metric, MetricWrapperBase):
+                (family,) = metric.describe()
+                name = family.name + ("_total" if family.type == "counter" else "")
+                found.append(Described(name, metric._labelnames, family.documentation))  # noqa: SLF001 # No other way.
+        return found
 
     def text(self) -> bytes:
         """What Prometheus reads."""

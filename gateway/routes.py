@@ -1,9 +1,10 @@
 """Every endpoint of the gateway, in one table."""
 
 from gateway import agents, commands, health, me, reads, sse, websocket
+from gateway.openapi import with_document
 from gateway.route import Route
 
-ROUTES: tuple[Route, ...] = (
+_DESCRIBED: tuple[Route, ...] = (
     *commands.ROUTES,
     *reads.ROUTES,
     *me.ROUTES,
@@ -12,3 +13,5 @@ ROUTES: tuple[Route, ...] = (
     *sse.ROUTES,
     *websocket.ROUTES,
 )
+
+ROUTES = with_document(_DESCRIBED)
