@@ -39,7 +39,7 @@ async def replay(
     session
         The session; with --file, the one that the recording is of.
     until
-        Stop there and show the whole state, with the prompt of a pending model call: an offset of the log (12), an
+        Stop there, and show the whole state with the prompt of a pending model call: an offset of the log (12), an
         agent event (seq:7), a time (2026-05-01T12:00:00Z), or a call (s1/2/1).
     diff
         Compare the agent events of the fold with those on agent-events; exit status 1 where they differ.
@@ -53,14 +53,12 @@ async def replay(
     recording, beginning = await _read(session, file, context)
     if beginning.missing is not None:
         print_error(beginning.missing)
-    if until is not None:
-        return _show_until(recording, beginning, until, context)
     if export is not None:
         _export(recording, beginning, export, context)
     if diff:
         return _show_differences(recording, beginning, context)
     if export is None:
-        _show_all(recording, beginning, context)
+        _show(recording, beginning, until, context)
     return 0
 
 
@@ -81,35 +79,27 @@ async def _read(session: str | None, file: Path | None, context: "Context") -> "
     return recording, find_beginning(recording)
 
 
-def _show_all(recording: "Recording", beginning: "Beginning", context: "Context") -> None:
-    from headrace.replay.fold import fold
-    from headrace.replay.show import as_lines, as_object
-
-    for moment in fold(recording, seed=beginning.seed, begin=beginning.offset):
-        if context.json:
-            print_json(as_object(moment))
-        else:
-            _print(as_lines(moment))
-
-
-def _show_until(recording: "Recording", beginning: "Beginning", text: str, context: "Context") -> int:
+def _show(recording: "Recording", beginning: "Beginning", until: str | None, context: "Context") -> None:
     from headrace.replay.fold import fold
     from headrace.replay.show import as_lines, as_object, state_lines, state_object
     from headrace.replay.until import facts_until, moments_until, parse_until
 
-    until = parse_until(text, recording.about.session_id)
-    facts = facts_until(recording.facts, until)
-    moment = None
-    for moment in moments_until(fold(recording, facts, seed=beginning.seed, begin=beginning.offset), until):  # noqa: B007 - the last one is shown
-        pass
-    assert moment is not None, "there is no recording without facts"
+    place = None if until is None else parse_until(until, recording.about.session_id)
+    facts = facts_until(recording.facts, place)
+    session = None
+    for moment in moments_until(fold(recording, facts, seed=beginning.seed, begin=beginning.offset), place):
+        session = moment.after
+        if context.json:
+            print_json(as_object(moment))
+        else:
+            _print(as_lines(moment))
+    if place is None:
+        return
     if context.json:
-        print_json({**as_object(moment), **state_object(recording.about, moment.after)})
+        print_json(state_object(recording.about, session))
     else:
-        _print(as_lines(moment))
         console().print()
-        _print(state_lines(recording.about, moment.after))
-    return 0
+        _print(state_lines(recording.about, session))
 
 
 def _export(recording: "Recording", beginning: "Beginning", file: Path, context: "Context") -> None:

@@ -1,15 +1,18 @@
 """What the brokers have of one session: its facts, its agent events, and how far both reach."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError
 
 from agents.catalog import AgentsFileError, Catalog
 from agents.tools import Toolbox
 from agents.version import CORE_VERSION
 from headrace.connect import admin, assign_at_beginning, consumer, partitions_of
+from headrace.errors import TryAgainError
 from headrace.replay.errors import NoSuchSessionError, ReplayAgentsError
 from headrace.replay.recording import About, Emitted, Fact, Reach, Recording, value_fields
 from headrace.versions import installed_version
@@ -21,6 +24,8 @@ from streams.agent_files import read_catalog, read_toolbox
 KEPT_HEADERS = ("ce_id", "ce_source", "ce_time", "traceparent")
 """Of a fact: who wrote it, when, and what it goes back to; the others repeat its body."""
 POLL_MS = 500
+COORDINATOR_ATTEMPTS = 20
+COORDINATOR_PAUSE_S = 0.25
 
 
 class _Body(msgspec.Struct):
@@ -44,7 +49,7 @@ async def read_session(settings: Settings, session_id: str) -> Recording:
         events = await _partition_of(client, topic_name(settings, AGENT_EVENTS), session_id)
         # In this order: the facts of all events that are read are read too, and what was committed before both had its
         # events emitted.
-        committed = (await groups.list_consumer_group_offsets(group_id(settings))).get(log)
+        committed = await _committed(groups, group_id(settings), log)
         begins = await client.beginning_offsets([log, events])
         events_end = (await client.end_offsets([events]))[events]
         log_end = (await client.end_offsets([log]))[log]
@@ -64,7 +69,7 @@ async def read_session(settings: Settings, session_id: str) -> Recording:
         log_begin=begins[log],
         events_begin=begins[events],
         events_oldest_ms=oldest_ms,
-        decided_before=_offset(committed),
+        decided_before=committed,
     )
     about = _about(session_id, reach, catalog, toolbox)
     return Recording(about=about, facts=tuple(facts), events=tuple(emitted))
@@ -118,9 +123,17 @@ def _fact(record: ConsumerRecord) -> Fact:
     return Fact(offset=record.offset, timestamp_ms=record.timestamp, headers=headers, **fields)
 
 
-def _offset(committed: Any) -> int | None:
-    offset: int = getattr(committed, "offset", -1)
-    return None if offset < 0 else offset
+async def _committed(groups: AIOKafkaAdminClient, group: str, log: TopicPartition) -> int | None:
+    """The offset that the workers have committed; None where none ever did."""
+    for _ in range(COORDINATOR_ATTEMPTS):
+        try:
+            found = (await groups.list_consumer_group_offsets(group)).get(log)
+        except (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError):
+            # Brokers that never had a group begin to make a place for groups when they are first asked.
+            await asyncio.sleep(COORDINATOR_PAUSE_S)
+        else:
+            return None if found is None or found.offset < 0 else int(found.offset)
+    raise TryAgainError(f"the brokers do not tell yet what the workers ({group}) have committed: try again")
 
 
 def _no_such_session(session_id: str, log: TopicPartition, begin: int, end: int, events: int) -> NoSuchSessionError:

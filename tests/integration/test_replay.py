@@ -115,7 +115,9 @@ async def test_the_state_at_a_call(command: Command) -> None:
     """With the prompt that the model got."""
     status, out, _ = await command.run("plain", "--until", "plain/1/3")
     assert status == 0
-    shown = orjson.loads(out)
+    *facts, shown = map(orjson.loads, out.splitlines())
+    assert facts[-1]["orders"][0]["call_id"] == "plain/1/3"
+    assert facts[-1]["state"] == shown["digest"]
     assert shown["summary"]["status"] == "calls the model"
     assert shown["prompt"]["messages"][-1]["content"][0]["content"] == "42"
     assert [tool["name"] for tool in shown["prompt"]["tools"]] == ["calculator", "current_time", "http_get"]
@@ -127,7 +129,6 @@ async def test_the_state_at_a_call(command: Command) -> None:
     [
         (["nobody"], 1, "session nobody has no fact in replay.session-log, partition"),
         ([], 2, "expected a session"),
-        (["plain", "--until", "9/9"], 1, "no fact of the session orders call plain/9/9"),
         (["plain", "--until", "tomorrow"], 2, "seq:7"),
         (["plain", "--until", "3", "--diff"], 2, "expected --until without --diff"),
         (["--file", "nowhere.jsonl"], 1, "nowhere.jsonl: cannot be read"),
@@ -141,6 +142,15 @@ async def test_what_cannot_be_replayed(command: Command, arguments: list[str], e
     assert (status, out) == (expected, "")
     assert says in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("line")
+async def test_a_call_that_never_was(command: Command) -> None:
+    """All facts are shown, and then it is said which calls there are."""
+    status, out, err = await command.run("plain", "--until", "9/9")
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert "orders call plain/9/9: the calls are plain/1/1, plain/1/2" in err
+    assert len(out.splitlines()) == len((await read_session(command.settings, "plain")).facts)
 
 
 async def test_a_log_whose_beginning_retention_has_removed(line: Line, command: Command) -> None:
@@ -165,4 +175,4 @@ async def test_a_log_whose_beginning_retention_has_removed(line: Line, command: 
     assert "The fold begins with turn 3" in err
     assert (orjson.loads(out)["same"], orjson.loads(out)["before"]) == (2, 1)
     status, out, _ = await command.run("cut", "--until", "cut/3/1")
-    assert (status, orjson.loads(out)["summary"]["turn"]) == (0, 3)
+    assert (status, orjson.loads(out.splitlines()[-1])["summary"]["turn"]) == (0, 3)
