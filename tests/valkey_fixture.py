@@ -61,4 +61,6 @@ async def _content(client: Any, key: str) -> Any:
             return await client.zrange(key, 0, -1, withscores=True)
         case "set":
             return await client.smembers(key)
+        case "string":
+            return await client.get(key)
     raise AssertionError(key)

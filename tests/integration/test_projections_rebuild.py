@@ -17,7 +17,8 @@ from headrace.topics import apply_topics
 from projections.catalog import TABLE_PROJECTIONS
 from projections.database import connected
 from projections.migrations import migrate
-from projections.rebuild import Progress, rebuild
+from projections.rebuild import rebuild
+from projections.reread import Progress
 from runtime.kafka import topic_name
 from runtime.settings import Settings
 from schemas.topics import AGENT_EVENTS, TOPICS

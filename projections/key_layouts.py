@@ -1,0 +1,70 @@
+"""Which keys the projections in Redis have, and which of them change places together when they are made again."""
+
+from msgspec import Struct
+
+from projections.calls import DAY_MS
+from projections.live import LIFETIME_MS as FEED_LIFETIME_MS
+from projections.live import LIVE
+from projections.sessions import LIFETIME_MS as SESSION_LIFETIME_MS
+from projections.sessions import SESSIONS
+from projections.statistics import KNOWN_LIFETIME_MS, MINUTE_LIFETIME_MS, STATISTICS
+from projections.summaries import LIFETIME_MS as SUMMARY_LIFETIME_MS
+from projections.summaries import SUMMARIES
+
+
+class Kind(Struct, frozen=True):
+    """Keys that begin with `prefix`. They expire `lifetime_ms` after their last change; 0: never.
+
+    `rule` names one of `lua/rebuild/swap.lua`, which says when a live key is kept; `with`: when the one before it is.
+    """
+
+    prefix: str
+    lifetime_ms: int
+    rule: str
+
+
+class Layout(Struct, frozen=True, kw_only=True):
+    """The keys of a projection.
+
+    Those of `together` change places in one moment. Of each of `groups`, those do that have the same name after their
+    prefix; each key has all of its group. `members` are sorted sets by time, whose members change one by one.
+    """
+
+    groups: tuple[tuple[Kind, ...], ...]
+    together: tuple[Kind, ...] = ()
+    members: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return (*self.together, *(kind for group in self.groups for kind in group))
+
+    def kind_of(self, key: str) -> Kind | None:
+        return next((kind for kind in self.kinds if key.startswith(kind.prefix)), None)
+
+
+LAYOUTS: dict[str, Layout] = {
+    LIVE.name: Layout(
+        groups=((Kind("live:", FEED_LIFETIME_MS, "feed"), Kind("live-state:", FEED_LIFETIME_MS, "with")),)
+    ),
+    SESSIONS.name: Layout(groups=((Kind("session:", SESSION_LIFETIME_MS, "session"),),), members=("sessions",)),
+    SUMMARIES.name: Layout(
+        groups=(
+            (
+                Kind("summary:", SUMMARY_LIFETIME_MS, "summary"),
+                Kind("summary-messages:", SUMMARY_LIFETIME_MS, "with"),
+            ),
+            (Kind("user:", SUMMARY_LIFETIME_MS, "members"),),
+        )
+    ),
+    STATISTICS.name: Layout(
+        together=(
+            Kind("statistics:progress", 0, "rebuilt"),
+            Kind("statistics:total", 0, "total"),
+            Kind("statistics:minute:", MINUTE_LIFETIME_MS, "minute"),
+        ),
+        groups=((Kind("statistics:known:", KNOWN_LIFETIME_MS, "rebuilt"),),),
+    ),
+}
+
+SHIFT_MS = 10_000 * DAY_MS
+"""How much later than live keys those of a shadow expire: longer than a rebuild takes, and than any record is old."""
