@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -66,6 +67,14 @@ def client_address(request: web.Request, proxies: int) -> str | None:
     """Where the request came from; behind `proxies` trusted ones, what the first of them said."""
     if proxies:
         forwarded = [part.strip() for part in ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")]
-        if len(forwarded) >= proxies and forwarded[-proxies]:
+        if len(forwarded) >= proxies and _is_address(forwarded[-proxies]):
             return forwarded[-proxies]
     return request.remote
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
