@@ -101,10 +101,12 @@ class Brokers:
         )
 
     async def _committed(self, admin: AIOKafkaAdminClient) -> dict[str, dict[Partition, int]]:
-        projections = projection_group(self._settings, "")
+        prefix = projection_group(self._settings, "")
+        named = {group_id(self._settings): ""}
         groups = [str(group) for group, *_ in await admin.list_consumer_groups()]
-        named = {group: group.removeprefix(projections) for group in groups if group.startswith(projections)}
-        named[group_id(self._settings)] = ""
+        named |= {group: group.removeprefix(prefix) for group in groups if group.startswith(prefix)}
+        # Of a group that never was there, new brokers cannot say anything.
+        named = {group: name for group, name in named.items() if group in groups}
         found = await asyncio.gather(*(admin.list_consumer_group_offsets(group) for group in named))
         return {
             name: self._plain({place: committed.offset for place, committed in offsets.items()})
