@@ -113,8 +113,8 @@ async def until(condition: object, timeout_s: float) -> None:
 async def send(kafka: str, session_id: str, text: str) -> None:
     """What any Kafka client can do: JSON, without key or headers."""
     producer = AIOKafkaProducer(bootstrap_servers=kafka)
-    await producer.start()
     try:
+        await producer.start()
         await producer.send_and_wait("user-messages", json.dumps({"session_id": session_id, "text": text}).encode())
     finally:
         await producer.stop()
@@ -165,7 +165,8 @@ async def status_of(http: aiohttp.ClientSession, url: str) -> int:
 
 async def ask(dev: Dev, session_id: str, text: str) -> str:
     """Through the gateway, again and again under one key until it is answered; what the agent said."""
-    url, headers = f"{dev.endpoints.gateway}/v1/sessions/{session_id}/messages", {"Idempotency-Key": session_id + text}
+    url = f"{dev.endpoints.gateway}/v1/sessions/{session_id}/messages"
+    headers = {"Idempotency-Key": f"{session_id}/{text}".replace(" ", "_")}
     async with aiohttp.ClientSession(headers=headers) as http, asyncio.timeout(ANSWER_S):
         while True:
             try:
