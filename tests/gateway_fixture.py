@@ -95,11 +95,11 @@ async def stores(broker: Broker, postgres: str, valkey: ValkeyServer, **gateway:
 
 
 @asynccontextmanager
-async def door(settings: Settings) -> AsyncIterator[Door]:
-    """A gateway with these settings, in this process."""
+async def door(settings: Settings, *, wait: bool = True) -> AsyncIterator[Door]:
+    """A gateway with these settings, in this process; it has its brokers, unless nobody waits for that."""
     async with opened(settings) as parts, serving(parts) as url, ClientSession() as session:
         async with asyncio.timeout(30):
-            while not parts.publisher.is_connected:
+            while wait and not parts.publisher.is_connected:
                 await asyncio.sleep(0.01)
         yield Door(url, parts, session)
 
