@@ -42,6 +42,7 @@ SELECT
             AND start.type = 'turn_started'
             AND start.body ->> 'message_id' = measured.body ->> 'message_id'
             AND start.turn_id = measured.turn_id
+            AND start."offset" < measured."offset"
     ) AS never_started
 FROM measured
 WHERE bytes_before < $4

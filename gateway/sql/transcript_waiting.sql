@@ -8,12 +8,14 @@ WITH newest AS (
 )
 SELECT newest.body::text AS body
 FROM newest
-WHERE NOT EXISTS (
-    SELECT
+-- Not as a join: each is looked up by its id, however many messages the session has.
+WHERE (
+    SELECT true
     FROM events AS about
     WHERE about.session_id = $1
         AND about.topic = 'agent-events'
         AND about.type IN ('turn_started', 'turn_completed', 'turn_failed', 'turn_cancelled')
         AND about.body ->> 'message_id' = newest.body ->> 'message_id'
-)
+    LIMIT 1
+) IS NULL
 ORDER BY newest."offset";

@@ -17,6 +17,7 @@ WITH begun AS (
                     AND start.type = 'turn_started'
                     AND start.body ->> 'message_id' = events.body ->> 'message_id'
                     AND start.turn_id = events.turn_id
+                    AND start."offset" < events."offset"
             )
         )
     ORDER BY "offset"
