@@ -20,6 +20,7 @@ async def run_stack(options: StackOptions, reporter: Reporter, work: Work) -> No
     Raises:
         StackError: a component cannot be started, or is given up.
         HeadraceError: brokers do not answer, or refuse the topics.
+        ProjectionError: the database does not answer, or cannot be brought to what this version needs.
     """
     stack = DevelopmentStack(options, reporter)
     running = asyncio.create_task(_start_and_work(stack, reporter, work))

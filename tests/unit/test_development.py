@@ -1,5 +1,6 @@
 """What `headrace dev` tells while it starts, and what it refuses before it starts anything."""
 
+import asyncio
 import io
 import json
 from pathlib import Path
@@ -10,6 +11,7 @@ from rich.console import Console
 from headrace.development.options import StackOptions
 from headrace.development.progress import JsonLines, LiveLines, PlainLines, Step, UntilSettled, reporter_for
 from headrace.development.stack import DevelopmentStack
+from headrace.development.together import together
 from headrace.stack.errors import StackError
 from runtime.settings import Security, Settings
 
@@ -70,3 +72,22 @@ def test_security_settings_are_refused_for_the_own_broker(tmp_path: Path) -> Non
     with pytest.raises(StackError, match="--brokers HOST:PORT"):
         DevelopmentStack(StackOptions(settings=settings), JsonLines(io.StringIO()))
     DevelopmentStack(StackOptions(settings=settings, own_broker=False), JsonLines(io.StringIO()))
+
+
+async def test_what_is_started_together_ends_with_the_first_error() -> None:
+    """The person reads that one error, and nothing goes on behind it."""
+    ended: list[str] = []
+
+    async def starts_for_ever() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("the other")
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise StackError("no room on the disk")
+
+    with pytest.raises(StackError, match="no room on the disk"):
+        await together(starts_for_ever(), fails())
+    assert ended == ["the other"]
