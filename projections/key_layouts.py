@@ -38,8 +38,10 @@ class Layout(Struct, frozen=True, kw_only=True):
     def kinds(self) -> tuple[Kind, ...]:
         return (*self.together, *(kind for group in self.groups for kind in group))
 
-    def kind_of(self, key: str) -> Kind | None:
-        return next((kind for kind in self.kinds if key.startswith(kind.prefix)), None)
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """What is counted when they are compared."""
+        return (*(kind.prefix.removesuffix(":") for kind in self.kinds), *self.members)
 
 
 LAYOUTS: dict[str, Layout] = {

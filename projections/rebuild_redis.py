@@ -75,7 +75,7 @@ async def rebuild_keys(settings: Settings, projection: CallProjection, tell: Tel
         skipped=writer.skipped,
         seconds=monotonic() - started,
         paused_seconds=paused,
-        kinds=_differences(shadow),
+        kinds=_differences(projection.name, shadow),
     )
 
 
@@ -155,8 +155,8 @@ class _Rebuild:
         return Lost(max(self._topics.oldest_ms.get(one, now) for one in begins), max(begins.values()))
 
 
-def _differences(shadow: ShadowKeys) -> tuple[KeyDifference, ...]:
+def _differences(name: str, shadow: ShadowKeys) -> tuple[KeyDifference, ...]:
     return tuple(
         KeyDifference(kind=kind, **{outcome: shadow.counts[kind, outcome] for outcome in OUTCOMES})
-        for kind in shadow.kinds
+        for kind in LAYOUTS[name].counted
     )

@@ -24,7 +24,7 @@ CONNECT_TIMEOUT_S = 5.0
 TIMEOUT_S = 30.0
 PAUSE_POLL_S = 0.05
 PAUSE_PATIENCE_S = 5.0
-"""A pause takes a moment for each ten thousand sessions; whoever stops us is heard after so long."""
+"""A pause takes up to a second for a thousand sessions; whoever stops us is heard after so long."""
 
 
 @cache

@@ -63,11 +63,6 @@ class ShadowKeys:
         self._pause_key = f"{prefix}pause:{name}"
         self._progress_key = f"{prefix}progress:{name}"
 
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """What is counted."""
-        return (*(kind.prefix.removesuffix(":") for kind in self._layout.kinds), *self._layout.members)
-
     async def claim(self) -> None:
         """Be the one rebuild at work, and remove what a killed one left; raises `TimeoutError` where another one is."""
         async with asyncio.timeout(CLAIM_PATIENCE_S):
@@ -109,14 +104,12 @@ class ShadowKeys:
             await self._swap("gone", lost, await self._without_shadow(keys))
         for name in self._layout.members:
             await self._swap_members("gone", lost, name, self._live_prefix)
-        together = [pair async for keys in self._scan(self.prefix) for pair in self._pairs(keys, self._layout.together)]
+        together = [pair async for keys in self._scan(self.prefix) for pair in _pairs(keys, self._layout.together)]
         if together:
             await self._swap("put", lost, [together])
         async for keys in self._scan(self.prefix):
             groups = [
-                [(kind, rest) for kind in group]
-                for group in self._layout.groups
-                for _, rest in self._pairs(keys, group[:1])
+                [(kind, rest) for kind in group] for group in self._layout.groups for _, rest in _pairs(keys, group[:1])
             ]
             await self._swap("put", lost, groups)
         for name in self._layout.members:
@@ -148,12 +141,8 @@ class ShadowKeys:
             if not cursor:
                 return
 
-    @staticmethod
-    def _pairs(keys: Iterable[str], kinds: Iterable[Kind]) -> list[Pair]:
-        return [(kind, key.removeprefix(kind.prefix)) for kind in kinds for key in keys if key.startswith(kind.prefix)]
-
     async def _without_shadow(self, keys: Sequence[str]) -> list[list[Pair]]:
-        pairs = self._pairs(keys, self._layout.kinds)
+        pairs = _pairs(keys, self._layout.kinds)
         async with self._redis.pipeline(transaction=False) as pipeline:
             for kind, rest in pairs:
                 pipeline.exists(f"{self.prefix}{kind.prefix}{rest}")
@@ -196,6 +185,10 @@ class ShadowKeys:
             return await self._redis.evalsha(digest, len(keys), *keys, *arguments)
         except exceptions.NoScriptError:
             return await self._redis.eval(text, len(keys), *keys, *arguments)
+
+
+def _pairs(keys: Iterable[str], kinds: Iterable[Kind]) -> list[Pair]:
+    return [(kind, key.removeprefix(kind.prefix)) for kind in kinds for key in keys if key.startswith(kind.prefix)]
 
 
 def _facts(lost: Lost) -> tuple[int, int, int]:
