@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from valkey_fixture import ValkeyServer, dump_keys
 
+from headrace.errors import TryAgainError
 from headrace.projection_status import projection_status
 from headrace.topics import apply_topics
 from projections.calls import CallProjection
@@ -82,8 +83,15 @@ class Rig:
 
     async def projected(self) -> None:
         async with asyncio.timeout(DEADLINE_S):
-            while any(one.lag for one in await projection_status(self.settings) if one.projection in CALLS):
+            while await self._behind():
                 await asyncio.sleep(0.1)
+
+    async def _behind(self) -> bool:
+        try:
+            return any(one.lag for one in await projection_status(self.settings) if one.projection in CALLS)
+        except TryAgainError:
+            # A broker that has just started knows no groups.
+            return True
 
     async def live(self) -> dict[str, Any]:
         """Every key but how far the projections are, which is not for readers."""
