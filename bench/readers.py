@@ -23,7 +23,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 import aiokafka
@@ -71,11 +71,11 @@ class Reader(asyncio.Protocol):
                 return
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's is one in all but its base class.
+        self.transport = cast("asyncio.Transport", transport)
         self.connections += 1
         self.buffer.clear()
-        self.hello(transport)
+        self.hello(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
@@ -315,7 +315,7 @@ def compared(
                     own.append(when - floor)
     deltas_there = sum(len(deltas) for deltas in truth.deltas.values())
     return (
-        f"{kind}: {frames} frames, {lost} events lost, {repeated} repeated, {unshown} of {deltas_there} deltas not shown; "
+        f"{kind}: {frames} frames, {lost} events lost, {repeated} repeated, {unshown} of {deltas_there} deltas unseen; "
         f"from the record to the reader p50={at(whole, 0.5):.1f} ms p99={at(whole, 0.99):.1f} ms; "
         f"behind a bare pub/sub p50={at(own, 0.5):.2f} ms p99={at(own, 0.99):.2f} ms; "
         f"connections={sum(connections for connections, _ in told.values())}"

@@ -47,7 +47,13 @@ class Session:
 
     def event(self, kind: type[AgentEvent], turn: int, **fields: Any) -> None:
         seq = sum(entry.kind == "event" for entry in self.entries) + 1
-        place = {"session_id": "s1", "turn_id": f"s1/{turn}", "message_id": f"m{turn}", "seq": seq, "at": NOW}
+        place: dict[str, Any] = {
+            "session_id": "s1",
+            "turn_id": f"s1/{turn}",
+            "message_id": f"m{turn}",
+            "seq": seq,
+            "at": NOW,
+        }
         record = kind(**place, agent="assistant", **fields)
         self._add(Item(seq, 0, turn, False, 0, encode(record)), Position(seq, self.place))
 
@@ -80,7 +86,7 @@ def sessions(draw: st.DrawFn) -> Session:
             step += 1
             write(session, turn, step, draw(st.lists(texts, min_size=1, max_size=3)))
             step += 1
-            call = {"call_id": f"s1/{turn}/{step}", "tool": "add"}
+            call: dict[str, Any] = {"call_id": f"s1/{turn}/{step}", "tool": "add"}
             if draw(st.booleans()):
                 session.event(ApprovalRequested, turn, **call, input={})
             if draw(st.booleans()):
