@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -111,7 +111,7 @@ async def events(at: Door, session_id: str, key: str, query: str = "", **headers
         yield Sse(response)
 
 
-def told(records: list[AgentEvent | AgentDelta]) -> list[str]:
+def told(records: Sequence[AgentEvent | AgentDelta]) -> list[str]:
     return [encode(record).decode() for record in records]
 
 
