@@ -23,6 +23,7 @@ from gateway_reads_fixture import (
 from histories import History, use
 from projection_records import Topics, audited
 
+from gateway.problems import Code, Problem
 from headrace.records import read_topic
 from runtime.kafka import topic_name
 from schemas.audit import Act, Outcome
@@ -246,6 +247,32 @@ async def test_filters(gateway: Door) -> None:
             await every_page(gateway, "/v1/usage", key, **{"from": today - timedelta(5), "to": today - timedelta(2)})
             == []
         )
+
+
+async def test_an_act_cannot_hide_behind_long_names(gateway: Door) -> None:
+    """A user or a tenant whose name is longer than an entry of an index can be is in the log all the same."""
+    user = "".join(chr(0x10000 + number) for number in range(1_000))
+    history = History(session_id="s")
+    history.clock.at = START
+    history.say("m1", user_id=user, tenant=user[::-1])
+    topics = Topics()
+    topics.tell(history)
+    topics.put(AUDIT_EVENTS.name, 0, audited(1, START, session_id="s" * 8_000, ip_address="not an address"))
+    async with filled(gateway, topics):
+        key = await gateway.key()
+        (act,) = await every_page(gateway, "/v1/audit", key, session_id="s")
+        assert (act["event_type"], act["user_id"], act["tenant"]) == ("message_accepted", user, user[::-1])
+        assert await every_page(gateway, "/v1/audit", key, user_id=user[:200]) == []
+        (act,) = await every_page(gateway, "/v1/audit", key, type="command_sent")
+        assert (act["ip_address"], act["details"]["ip_address"]) == (None, "not an address")
+
+
+async def test_what_takes_the_database_too_long_is_given_up(gateway: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server ends the statement, and the problem says to ask for less."""
+    monkeypatch.setattr("gateway.database.sql", lambda _: "SET LOCAL statement_timeout = 50; SELECT pg_sleep(60)")
+    with pytest.raises(Problem, match="ask for less") as given_up:
+        await gateway.parts.database.execute("anything")
+    assert given_up.value.code == Code.UNAVAILABLE
 
 
 async def test_every_row_once_while_rows_are_added(gateway: Door) -> None:

@@ -26,9 +26,7 @@ CREATE INDEX audit_log_by_user ON audit_log ("left"(user_id, 100), at, id) WHERE
 CREATE INDEX audit_log_by_session ON audit_log ("left"(session_id, 200), at, id) WHERE session_id IS NOT NULL;
 CREATE INDEX audit_log_by_tenant ON audit_log ("left"(tenant, 100), at, id) WHERE tenant IS NOT NULL;
 
--- What a gateway asks of the tables of 0001: a session's records in their order, what became of a message, and the turns
--- of a session.
+-- What a gateway asks of the events: a session's records in their order, and what became of a message.
 CREATE INDEX events_by_place ON events (session_id, topic, "offset");
 CREATE INDEX events_by_message ON events (session_id, (body ->> 'message_id'))
 WHERE type IN ('message_accepted', 'turn_started', 'turn_completed', 'turn_failed', 'turn_cancelled');
-CREATE INDEX turns_by_session ON turns (session_id, at);
