@@ -128,7 +128,7 @@ async def post_message(request: web.Request, parts: Parts, caller: Caller) -> we
     body = await read_body(request, MessageBody)
     command = UserMessage(
         session_id=session_id,
-        id=body.id or _key_of(request) or uuid4().hex,
+        id=_id_of(request, body.id),
         text=body.text,
         content=body.content,
         agent=body.agent,
@@ -147,7 +147,7 @@ async def post_cancel(request: web.Request, parts: Parts, caller: Caller) -> web
     body = await read_body(request, CancelBody)
     command = CancelTurn(
         session_id=session_id,
-        id=body.id or _key_of(request) or uuid4().hex,
+        id=_id_of(request, body.id),
         message_id=body.message_id,
         reason=body.reason,
         by=body.by or caller.name,
@@ -161,7 +161,7 @@ async def post_approval(request: web.Request, parts: Parts, caller: Caller) -> w
     body = await read_body(request, ApprovalBody)
     command = ApprovalDecision(
         session_id=session_id,
-        id=body.id or _key_of(request) or uuid4().hex,
+        id=_id_of(request, body.id),
         call_id=body.call_id,
         decision=body.decision,
         reason=body.reason,
@@ -174,7 +174,7 @@ async def post_end(request: web.Request, parts: Parts, caller: Caller) -> web.Re
     """End a session."""
     session_id = read_session_id(request, caller)
     body = await read_body(request, EndBody)
-    command = EndSession(session_id=session_id, id=body.id or _key_of(request) or uuid4().hex, reason=body.reason)
+    command = EndSession(session_id=session_id, id=_id_of(request, body.id), reason=body.reason)
     return answer(await send_command(request, parts, caller, command), 202)
 
 
@@ -248,18 +248,19 @@ def _tenant_of(body: MessageBody, caller: Caller) -> str | None:
     return caller.tenant
 
 
-def _key_of(request: web.Request) -> str | None:
-    """The header `Idempotency-Key`, which becomes the id of the command."""
+def _id_of(request: web.Request, own: str | None) -> str:
+    """The command's own id; else that of the header `Idempotency-Key`; else a random one."""
     given = request.headers.getall(IDEMPOTENCY_KEY, [])
     if not given:
-        return None
+        return own or uuid4().hex
     try:
         (key,) = given
-        return msgspec.convert(key, MessageId)
+        checked = msgspec.convert(key, MessageId)
     except (ValueError, msgspec.ValidationError):
         raise Problem(
             Code.NOT_VALID, f"expected one `{IDEMPOTENCY_KEY}` of 1 to 300 printable ASCII characters without spaces"
         ) from None
+    return own or checked
 
 
 def _traceparent_of(request: web.Request) -> str | None:

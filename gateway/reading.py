@@ -67,9 +67,14 @@ def read_query(request: web.Request, kind: type[T]) -> T:
             errors=[f"no such parameter: `{name[:100]}`" for name in unknown],
         )
     try:
-        return msgspec.convert(given, kind, strict=False)
+        read = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _not_valid("the query", error) from None
+    for field in msgspec.structs.fields(kind):
+        # A parameter that may be left out is optional to msgspec, which then reads the word `null` as nothing.
+        if field.encode_name in given and getattr(read, field.name) is None:
+            raise Problem(Code.NOT_VALID, f"expected a value for `{field.encode_name}`, got null: leave it out")
+    return read
 
 
 def read_path(request: web.Request, name: str) -> Any:

@@ -21,6 +21,7 @@ from gateway.metrics import Metrics
 from gateway.open_streams import OpenStreams
 from gateway.parts import Parts
 from gateway.problems import Problem
+from gateway.protocol import Runner
 from gateway.publisher import Publisher
 from gateway.rate_limit import RateLimits
 from gateway.routes import ROUTES
@@ -108,7 +109,7 @@ async def serving(parts: Parts) -> AsyncIterator[str]:
         parts.streams.closing.set()
 
     app.on_shutdown.append(end_streams)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=gateway.drain_timeout_s, auto_decompress=False)
+    runner = Runner(app, gateway.drain_timeout_s)
     await runner.setup()
     try:
         await web.TCPSite(runner, gateway.host, gateway.port, backlog=BACKLOG).start()

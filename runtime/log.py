@@ -38,6 +38,7 @@ _LIBRARY_LEVELS = {
 _SECRET_KEY = re.compile(r"(password|passwd|secret|authorization|api[_-]?key|^cookie)$", re.IGNORECASE)
 _SECRET_TEXT = re.compile(
     r"sk-ant-[\w-]+"
+    r"|hr_[0-9a-f]{16}_\w+"
     r"|(?P<name>(?:password|passwd|secret|api[_-]?key)[\"']?\s*[=:]\s*[\"']?)(?!\s)[^\s\"',;&)}]+"
     r"|(?P<header>authorization[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic)\s+)?)[^\s\"',;)}]+",
     re.IGNORECASE,

@@ -254,6 +254,23 @@ async def test_no_key_is_in_what_others_see(gateway: Door, capfd: pytest.Capture
     assert "other:7" not in metrics
 
 
+async def test_what_is_no_request(gateway: Door, capfd: pytest.CaptureFixture[str]) -> None:
+    """Broken HTTP is answered with a problem, which does not repeat it; nor does a log: a key may be in it."""
+    key = await gateway.key(None)
+    port = int(gateway.url.rpartition(":")[2])
+    heads = (f"GET /v1/me HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\x00\r\n\r\n", "nonsense\r\n\r\n")
+    for head in (*heads, f"GET /{key}{'x' * 9_000} HTTP/1.1\r\nHost: a\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head.encode())
+        answer = (await reader.read()).decode()
+        writer.close()
+        assert answer.splitlines()[0].endswith("400 Bad Request"), answer or head[:20]
+        assert "application/problem+json" in answer
+        assert key.split("_")[2] not in answer
+    out, err = capfd.readouterr()
+    assert key.split("_")[2] not in out + err
+
+
 async def test_the_same_command_twice(gateway: Door) -> None:
     """The same id and body is accepted again, and answered once by the pipeline; another body is refused."""
     key = await gateway.key(None)

@@ -273,13 +273,24 @@ def test_only_trusted_proxies_are_believed(proxies: int, forwarded: str, address
 class _Query(Struct, frozen=True, forbid_unknown_fields=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
     deep: bool = False
+    most: int | None = None
 
 
 def test_parameters_are_checked() -> None:
     """Their types, their bounds, their names, and that each is there once."""
     assert read_query(request_with("/x?limit=7&deep=true"), _Query) == _Query(7, deep=True)
     assert read_query(request_with("/x"), _Query) == _Query()
-    for query in ("limit=0", "limit=x", "limit=", "limit=1&limit=2", "other=1", "deep=maybe", "limit=1e3"):
+    for query in (
+        "limit=0",
+        "limit=x",
+        "limit=",
+        "limit=1&limit=2",
+        "other=1",
+        "deep=maybe",
+        "limit=1e3",
+        "most=null",
+        "most=NULL",
+    ):
         with pytest.raises(Problem) as raised:
             read_query(request_with(f"/x?{query}"), _Query)
         assert raised.value.code is Code.NOT_VALID

@@ -119,6 +119,7 @@ def test_secrets_in_fields(stream: Stream, field: dict[str, object]) -> None:
     ("text", "scrubbed"),
     [
         ("key sk-ant-api03-x_Y-9 refused", f"key {HIDDEN} refused"),
+        (f"key hr_0123456789abcdef_{'ab' * 32} refused", f"key {HIDDEN} refused"),
         ("authorization: Bearer abc.def", f"authorization: Bearer {HIDDEN}"),
         ('{"password": "abc", "user": "ann"}', f'{{"password": "{HIDDEN}", "user": "ann"}}'),
         ("postgres://h?user=u&password=abc&x=1", f"postgres://h?user=u&password={HIDDEN}&x=1"),
