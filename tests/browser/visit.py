@@ -16,7 +16,7 @@ SCREENSHOTS = os.environ.get("HEADRACE_TEST_SCREENSHOTS")
 WATCH_TEXT = """
 window.shown = [];
 new MutationObserver(() => {
-  const text = document.querySelector("li.turn:last-of-type [data-text]:last-of-type")?.textContent ?? "";
+  const text = [...document.querySelectorAll("li.turn:last-of-type [data-text]")].at(-1)?.textContent ?? "";
   if (window.shown.at(-1) !== text) window.shown.push(text);
 }).observe(document, { subtree: true, childList: true, characterData: true });
 """

@@ -11,8 +11,10 @@ export function authorization() {
   return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
+/** With a problem, whoever signs in again finds their drafts; without one, nothing is left of them. */
 export function signOut(problem = null) {
-  tab.remove("key");
+  if (problem) tab.remove("key");
+  else tab.clear();
   caller.value = { state: "out", me: null, problem };
 }
 

@@ -13,6 +13,7 @@ const kept = (store) => ({
   get: (name) => attempt(() => store().getItem(`headrace.${name}`)),
   set: (name, value) => attempt(() => store().setItem(`headrace.${name}`, value)),
   remove: (name) => attempt(() => store().removeItem(`headrace.${name}`)),
+  clear: () => attempt(() => store().clear()),
 });
 
 /** Until the tab is closed, and for this tab only. */

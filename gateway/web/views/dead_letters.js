@@ -70,17 +70,20 @@ function Letter({ letter }) {
         <dt>Topic</dt><dd class="mono">${letter.topic}</dd>
         <dt>Place</dt><dd>partition ${letter.partition}, offset ${count(letter.offset)}</dd>
         <dt>Written</dt><dd>${moment(letter.record_at)}</dd>
-        <dt>Key</dt><dd class="mono"><${Bytes} content=${letter.key} /></dd>
+        <dt>Key</dt><dd class="mono"><${Bytes} text=${letter.key} base64=${letter.key_base64} /></dd>
         ${letter.session_id && html`<dt>Session</dt><dd><a href=${link("sessions", letter.session_id)}>${letter.session_id}</a></dd>`}
       </dl>
-      ${letter.headers.length > 0 && html`<div><h3>Headers</h3><dl class="facts">${letter.headers.map(({ name, value }) => html`<dt class="mono">${name}</dt><dd class="mono"><${Bytes} content=${value} /></dd>`)}</dl></div>`}
-      <div><h3>Value${letter.bytes !== null ? `, ${count(letter.bytes)} bytes` : ""}${letter.value?.encoding === "base64" ? ", in base64" : ""}</h3>${letter.value === null
+      ${letter.headers.length > 0 && html`<div><h3>Headers</h3><dl class="facts">${letter.headers.map(([name, value], index) => html`<dt class="mono">${name}</dt><dd class="mono"><${Bytes} text=${value} base64=${letter.headers_base64[index][1]} /></dd>`)}</dl></div>`}
+      <div><h3>Value${letter.bytes !== null ? `, ${count(letter.bytes)} bytes` : ""}${letter.value_base64 !== null ? ", in base64" : ""}</h3>${letter.value === null && letter.value_base64 === null
         ? html`<p class="muted">It is not here: there was none, or it was too large to be kept twice. The record itself is where it was, as long as its topic keeps it.</p>`
-        : html`<${Json} value=${letter.value.data} label="Value" />`}</div>
+        : html`<${Json} value=${letter.value ?? letter.value_base64} label="Value" />`}</div>
     </section>`;
 }
 
-const Bytes = ({ content }) => content === null ? html`<span class="muted">none</span>` : html`${content.data}${content.encoding === "base64" && html`<span class="muted"> in base64</span>`}`;
+function Bytes({ text, base64 }) {
+  if (text !== null && text !== undefined) return text;
+  return base64 === null ? html`<span class="muted">none</span>` : html`${base64}<span class="muted"> in base64</span>`;
+}
 
 function Replay({ id, letter, onDone }) {
   const dialog = useRef(null);

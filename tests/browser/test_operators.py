@@ -1,0 +1,157 @@
+"""What operators look at: the pipeline, a session's timeline, dead letters and their replay, the audit log, usage."""
+
+import asyncio
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from browser.stack import Stack, answer
+from browser.visit import Visit
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.timeout(120)
+PROJECTED_MS = 15_000
+
+
+def publish(stack: Stack, value: bytes) -> None:
+    """Write a record on `user-messages`, as any Kafka client can."""
+
+    async def send() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=stack.brokers) as producer:
+            await producer.send_and_wait(f"{stack.topic_prefix}user-messages", value)
+
+    # The browser's loop runs in this thread.
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(asyncio.run, send()).result()
+
+
+def ask(stack: Stack, session_id: str, text: str) -> None:
+    """Send a message, and wait for its end."""
+    answer(f"{stack.url}/v1/sessions/{session_id}/messages?wait=20", {"text": text, "user_id": "ann"})
+
+
+def test_the_pipeline_is_drawn_as_it_is(visit: Visit) -> None:
+    """Every processor and every topic is in the picture, and numbers change while something flows."""
+    ask(visit.stack, "drawn-1", "[[say:yes]] a")
+    page = visit.open("pipeline")
+    picture = page.get_by_role("img", name="The flow of records")
+    nodes = answer(f"{visit.url}/v1/pipeline")
+    for name in [node["name"] for node in nodes["nodes"]] + [topic["name"] for topic in nodes["topics"]]:
+        expect(picture.get_by_text(name, exact=True)).to_be_visible()
+    row = page.get_by_role("region", name="Topics").get_by_role("row", name=re.compile("^session-log"))
+    expect(row).to_be_visible()
+    before = row.inner_text()
+    ask(visit.stack, "drawn-2", "[[say:yes]] a")
+    expect(row).not_to_have_text(before)
+
+
+def test_a_session_s_timeline_says_what_took_how_long(visit: Visit) -> None:
+    """Each fact and event is there with its time, and opens to the record."""
+    ask(visit.stack, "timeline-1", "What is 6 * 7?")
+    page = visit.open("sessions/timeline-1")
+    turn = page.get_by_role("region", name="Turn 1")
+    expect(turn).to_contain_text("completed", timeout=PROJECTED_MS)
+    expect(turn.locator(".type")).to_have_text(
+        [
+            re.compile(said)
+            for said in (
+                "message accepted",
+                "turn started",
+                "model completed",
+                "tool called",
+                "tool completed",
+                "tool returned",
+                "model completed",
+                "turn completed",
+            )
+        ]
+    )
+    expect(turn.locator(".figure").filter(has_text="tok")).to_have_count(2)
+    turn.get_by_text("tool returned").click()
+    expect(turn.get_by_role("group", name="tool returned")).to_contain_text('"content": "42"')
+    page.get_by_role("link", name="Open the conversation").click()
+    expect(visit.last_turn("completed")).to_contain_text("What is 6 * 7?")
+
+
+def test_a_dead_letter_is_read_and_sent_again(visit: Visit) -> None:
+    """What nobody can read comes back as a new dead letter; the page says where it went, and asks before it does."""
+    publish(visit.stack, b"<order>no JSON</order>")
+    page = visit.open("dead-letters?cause=not_json")
+    letter = page.get_by_role("link", name=re.compile("no JSON"))
+    expect(letter.first).to_be_visible(timeout=PROJECTED_MS)
+    count = letter.count()
+    letter.first.click()
+    expect(page.get_by_role("group", name="Value")).to_have_text("<order>no JSON</order>")
+    page.get_by_role("button", name="Send again…").click()
+    page.get_by_role("button", name="Leave it").click()
+    page.get_by_role("button", name="Send again…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Send again").click()
+    expect(page.get_by_role("status").filter(has_text="Sent again")).to_contain_text("offset")
+    visit.open("dead-letters?cause=not_json")
+    refresh = page.get_by_role("button", name="Refresh")
+    for _ in range(30):
+        if letter.count() > count:
+            break
+        refresh.click()
+        page.wait_for_timeout(300)
+    expect(letter).to_have_count(count + 1)
+
+
+def test_a_dead_letter_whose_cause_is_gone_is_replayed_with_success(visit: Visit) -> None:
+    """A cancellation that came too early finds nothing to cancel; sent again while the turn runs, it ends the turn."""
+    publish(visit.stack, json.dumps({"type": "cancel_turn", "session_id": "early-1", "reason": "too slow"}).encode())
+    page = visit.open("dead-letters?session_id=early-1")
+    letter = page.get_by_role("link", name=re.compile("nothing to cancel"))
+    for _ in range(30):
+        if letter.count():
+            break
+        page.get_by_role("button", name="Refresh").click()
+        page.wait_for_timeout(300)
+    answer(f"{visit.url}/v1/sessions/early-1/messages", {"text": "[[latency:30]] Take your time."})
+    letter.click()
+    page.get_by_role("button", name="Send again…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Send again").click()
+    page.get_by_role("status").filter(has_text="Sent again").get_by_role("link", name="Open the conversation").click()
+    expect(visit.last_turn("cancelled")).to_contain_text("too slow")
+
+
+def test_the_audit_log_is_searched(visit: Visit) -> None:
+    """A filter is in the address; an act opens to what else there is to say."""
+    ask(visit.stack, "audited-1", "[[say:yes]] a")
+    page = visit.open("audit")
+    page.get_by_label("Session").fill("audited-1")
+    page.get_by_label("Act").select_option("command_sent")
+    expect(page).to_have_url(re.compile("session_id=audited-1"))
+    acts = page.get_by_label("Audit log").locator("summary")
+    for _ in range(30):
+        if acts.count():
+            break
+        page.get_by_role("button", name="Search").click()
+        page.reload()
+        page.wait_for_timeout(300)
+    expect(acts).to_have_count(1)
+    acts.click()
+    expect(page.get_by_role("group", name="Details")).to_contain_text("command")
+    page.get_by_role("button", name="Clear").click()
+    expect(page).to_have_url(re.compile("#/audit$"))
+
+
+def test_usage_is_summed_up(visit: Visit) -> None:
+    """Today's calls are in the figures, in both charts and in the table."""
+    ask(visit.stack, "used-1", "[[say:yes]] a")
+    page = visit.open("usage")
+    row = page.get_by_role("region", name="Usage by agent").get_by_role("row", name=re.compile("^assistant"))
+    expect(row).to_contain_text("$", timeout=PROJECTED_MS)
+    expect(page.locator(".chart canvas")).to_have_count(3)
+    page.get_by_label("By").select_option("model")
+    expect(page.get_by_role("region", name="Usage by model")).to_contain_text("claude-sonnet-5-5")
+    assert page.get_by_role("table", name="Cost per day").get_by_role("row").count() == 2
+
+
+def test_a_filter_that_the_gateway_refuses_says_what_to_do(visit: Visit) -> None:
+    """The problem's own words are shown."""
+    visit.may_fail = True
+    page = visit.open("audit?ip=nowhere")
+    expect(page.get_by_role("alert")).to_contain_text("an IPv4 or IPv6 address")
