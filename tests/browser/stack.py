@@ -81,6 +81,9 @@ class Stack:
             "HEADRACE_TOPIC_PREFIX": self.topic_prefix,
             "HEADRACE_PARTITIONS": "2",
         }
+        if self.endpoints_path.exists():
+            stores = self.endpoints
+            ours |= {"HEADRACE_POSTGRES": stores["postgres"], "HEADRACE_REDIS": stores["redis"]}
         return environment(self.folder) | ours
 
     @property
@@ -98,9 +101,10 @@ class Stack:
     def start_closed_gateway(self) -> str:
         """A gateway that lets nobody in without a key; its address."""
         port = free_port()
-        self._run("gateway", "gateway", "--port", str(port), "--data-dir", str(self.data_dir))
+        process = self._run("gateway", "gateway", "--port", str(port), "--data-dir", str(self.folder / "gateway"))
         url = f"http://127.0.0.1:{port}"
-        until(lambda: is_up(url), READY_S, "a second gateway")
+        until(lambda: is_up(url) or process.poll() is not None, READY_S, "a second gateway")
+        assert process.poll() is None, log_tail(self.folder / "gateway.log", 20)
         return url
 
     def command(self, *words: str) -> str:

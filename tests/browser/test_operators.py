@@ -121,8 +121,8 @@ def test_the_audit_log_is_searched(visit: Visit) -> None:
     """A filter is in the address; an act opens to what else there is to say."""
     ask(visit.stack, "audited-1", "[[say:yes]] a")
     page = visit.open("audit")
-    page.get_by_label("Session").fill("audited-1")
-    page.get_by_label("Act").select_option("command_sent")
+    page.get_by_role("textbox", name="Session").fill("audited-1")
+    page.get_by_role("combobox", name="Act").select_option("command_sent")
     expect(page).to_have_url(re.compile("session_id=audited-1"))
     acts = page.get_by_label("Audit log").locator("summary")
     for _ in range(30):
@@ -145,7 +145,7 @@ def test_usage_is_summed_up(visit: Visit) -> None:
     row = page.get_by_role("region", name="Usage by agent").get_by_role("row", name=re.compile("^assistant"))
     expect(row).to_contain_text("$", timeout=PROJECTED_MS)
     expect(page.locator(".chart canvas")).to_have_count(3)
-    page.get_by_label("By").select_option("model")
+    page.get_by_role("combobox", name="By").select_option("model")
     expect(page.get_by_role("region", name="Usage by model")).to_contain_text("claude-sonnet-5-5")
     assert page.get_by_role("table", name="Cost per day").get_by_role("row").count() == 2
 
