@@ -21,8 +21,10 @@ from gateway_reads_fixture import (
     world,
 )
 from histories import History, use
+from kafka_fixture import free_port
 from projection_records import Topics, audited
 
+from gateway.brokers import Brokers
 from gateway.problems import Code, Problem
 from headrace.records import read_topic
 from runtime.kafka import topic_name
@@ -333,3 +335,13 @@ async def test_counters(gateway: Door) -> None:
         assert stats["total"]["tools"] == [{"tool": "add", "calls": 3, "results": 3, "errors": 0}]
         assert len(stats["minutes"]) == 30
         assert sum(one["turns_started"] for minute in stats["minutes"] for one in minute["agents"]) == 6
+
+
+async def test_brokers_that_are_away_are_said_to_be(gateway: Door) -> None:
+    """The pipeline's picture is a problem that passes, each time it is asked for."""
+    away = Brokers(gateway.settings.model_copy(update={"brokers": f"127.0.0.1:{free_port()}"}))
+    for _ in range(2):
+        with pytest.raises(Problem) as refused:
+            await away.samples()
+        assert refused.value.code == Code.UNAVAILABLE
+    await away.stop()
