@@ -12,9 +12,9 @@ from docs.record_examples import NOW, examples_of
 from docs.record_schemas import Schema, prose, record_schemas
 from runtime.settings import Security, Settings
 from schemas.codec import rfc3339
+from schemas.commands import MAX_MESSAGE_BYTES
 from schemas.ids import SessionId
 from schemas.topics import TOPICS, Access, Topic
-from streams.accept import MAX_MESSAGE_BYTES
 from streams.route_broadcast import MAX_BROADCAST_BYTES
 from streams.topology import TOPOLOGY
 

@@ -3,7 +3,7 @@
 from aiohttp import hdrs, web
 from yarl import URL
 
-from gateway.audit import audited
+from gateway.audit import audited, client_address
 from gateway.caller import ANYONE, Caller
 from gateway.keys import unauthenticated
 from gateway.parts import Parts
@@ -11,6 +11,8 @@ from gateway.problems import Code, Problem
 from runtime.settings.values import is_loopback
 from schemas.audit import Act, Outcome
 
+FAILED_PER_SECOND = 10.0
+"""Wrong keys from one address that are audited; a person who mistypes one does not notice."""
 RATE_LIMIT_HEADERS = web.RequestKey("rate_limit_headers", dict[str, str])
 """In the request: the headers that tell how much of its key's rate is left."""
 
@@ -42,6 +44,9 @@ async def caller_of(request: web.Request, parts: Parts, token: str) -> Caller:
         key = await parts.keys.authenticate(token)
     except Problem as problem:
         if problem.code is Code.UNAUTHENTICATED:
+            # Whoever tries keys must not fill the audit log with it.
+            address = client_address(request, parts.settings.gateway.proxies)
+            await parts.rate_limits.take(f"failed:{address}", FAILED_PER_SECOND)
             await audited(request, parts, None, Act.AUTHENTICATION_FAILED, Outcome.DENIED, why=problem.detail)
         raise
     assert key.caller.key_id is not None

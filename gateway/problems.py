@@ -61,7 +61,7 @@ PROBLEMS: dict[Code, Kind] = {
     Code.TOO_LARGE: Kind(413, "The request is too large", "Send less, or a link to it."),
     Code.NOT_JSON_TYPE: Kind(415, "The body is not declared as JSON", "Send `Content-Type: application/json`."),
     Code.OTHER_BODY: Kind(422, "The idempotency key was used for another body", "Use a new key for a new request."),
-    Code.TOO_MANY_REQUESTS: Kind(429, "The key sends too many requests", "Wait as long as `Retry-After` says."),
+    Code.TOO_MANY_REQUESTS: Kind(429, "Too many requests", "Wait as long as `Retry-After` says."),
     Code.INTERNAL_ERROR: Kind(500, "The gateway has a bug", "Report it with `instance`."),
     Code.UNAVAILABLE: Kind(503, "A part of Headrace does not answer", "Try again later, with the same id."),
     Code.OVERLOADED: Kind(503, "The gateway has too much to do", "Try again after `Retry-After`."),

@@ -66,8 +66,8 @@ class Protocol(RequestHandler):
             log.info("not_a_request", request_id=request_id, kind=type(exc).__name__, ip_address=request.remote)
             problem = Problem(
                 Code.NOT_VALID,
-                f"expected an HTTP request with at most {self.max_line_size:,} bytes in its first line and in each header, "
-                "and no control characters",
+                f"expected an HTTP request with at most {self.max_line_size:,} bytes in its first line and in each "
+                "header, and no control characters",
             )
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun: no other one can be sent")

@@ -57,7 +57,7 @@ class RateLimits:
             wait_s = max(1, math.ceil(allowance.wait_s))
             raise Problem(
                 Code.TOO_MANY_REQUESTS,
-                f"expected at most {per_second:g} requests per second with this key: wait {wait_s} s",
+                f"expected at most {per_second:g} requests per second: wait {wait_s} s",
                 headers={"Retry-After": str(wait_s), **allowance.headers()},
             )
         return allowance

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import pytest_asyncio
 from aiohttp import ClientSession
 from client_fixture import own_topics
 from kafka_fixture import Broker
@@ -114,3 +116,14 @@ async def projecting(settings: Settings, *names: str) -> AsyncIterator[None]:
     finally:
         stopping.set()
         await running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def gateway(
+    embedded_kafka: Broker, postgres: str, valkey_server: ValkeyServer, tmp_path: Path
+) -> AsyncIterator[Door]:
+    async with (
+        stores(embedded_kafka, postgres, valkey_server) as settings,
+        door(settings.model_copy(update={"data_dir": tmp_path})) as opened,
+    ):
+        yield opened

@@ -5,8 +5,11 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from chaos.cluster import Cluster
+from gateway_fixture import gateway
 
 from headrace.stack.kafka import Credentials
+
+__all__ = ["cluster", "gateway"]
 
 CREDENTIALS = Credentials("ann", "only-for-this-test")
 
