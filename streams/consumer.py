@@ -72,13 +72,10 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faus
         offsets = {TP(tp.topic, tp.partition): where.offset for tp, where in found.items() if where.offset >= 0}
         return {tp: offsets.get(tp) for tp in places}
 
-    async def seek_to(self, place: TP, offset: int | None) -> None:
-        """Read on at `offset`; None: at the beginning."""
-        partition = TopicPartition(place.topic, place.partition)
-        if offset is None:
-            await self._consumer.seek_to_beginning(partition)
-        else:
-            self._consumer.seek(partition, offset)
+    def seek_all(self, offsets: Mapping[TP, int | None]) -> None:
+        """Read on at these offsets; where there is none, or it is gone, at the beginning."""
+        for place, offset in offsets.items():
+            self._consumer.seek(TopicPartition(place.topic, place.partition), offset or 0)
 
     async def on_stop(self) -> None:
         await self.on_thread_stop()
@@ -151,6 +148,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._acknowledged: dict[TP, int] = {}
         self._held: set[TP] = set()
         self._starts: dict[TP, int | None] = {}
+        self._is_ready = False
 
     def _new_consumer_thread(self) -> LoopConsumer:
         return LoopConsumer(self, loop=self.loop, beacon=self.beacon)
@@ -167,21 +165,25 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Seek to what was committed when the partitions were assigned."""
-        offsets = dict(await super().seek_to_committed())
-        for tp, start in self._starts.items():
-            if offsets.get(tp) != start:
-                await self._thread.seek_to(tp, start)
-                offsets[tp] = start
-        committed = {TP(tp.topic, tp.partition): offset or 0 for tp, offset in offsets.items()}
-        log_partitions = [tp for tp in committed if tp.topic == self.app.log_topic]
+        """Seek to what was committed when the partitions were assigned.
+
+        Faust lets records flow before this. They are dropped up to the last seek, after which nothing waits: what is
+        given out then comes after what `on_positions` was told.
+        """
+        starts = self._starts
+        offsets = {**await super().seek_to_committed(), **starts}
+        log_partitions = [tp for tp in starts if tp.topic == self.app.log_topic]
         ends = await self.highwaters(*log_partitions)
         # The next one is due in some seconds, and calls wait for it.
         await self._thread.heartbeat()
+        if starts is not self._starts:
+            return offsets  # Another rebalance began meanwhile.
+        self._thread.seek_all(starts)
         self.app.on_positions(
-            {tp.partition: committed[tp] - 1 for tp in log_partitions},
+            {tp.partition: (starts[tp] or 0) - 1 for tp in log_partitions},
             {tp.partition: end - 1 for tp, end in ends.items()},
         )
+        self._is_ready = True
         return offsets
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
@@ -189,6 +191,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._acknowledged.clear()
         self._held.clear()
         self._starts = {}
+        self._is_ready = False
 
     async def verify_all_partitions_active(self) -> None:
         """Faust looks here for streams that hang; there are none, so it would report each of them."""
@@ -212,7 +215,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             raise
 
     async def _give_out(self, records: Mapping[TP, list[Any]], active: set[TP]) -> None:
-        generation = self.app.consumer_generation_id
+        generation, is_ready = self.app.consumer_generation_id, self._is_ready
         for number, (tp, record) in enumerate(_interleaved(records)):
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
@@ -221,6 +224,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             processor = self.app.processors.get(tp.topic)
             if processor is None:
                 await self._recover(tp, record, active)
+                continue
+            if not is_ready:
                 continue
             await processor.take(self._delivery(tp, record, generation))
             if processor.is_full and tp not in self._held:
