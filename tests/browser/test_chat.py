@@ -51,7 +51,7 @@ def test_an_answer_is_shown_while_it_is_written(visit: Visit) -> None:
 
 def test_a_reload_in_the_middle_of_an_answer_loses_and_repeats_nothing(visit: Visit) -> None:
     """The reloaded page shows what was there before, goes on from there, and ends with the answer."""
-    session_id = say_slowly(visit, 4)
+    session_id = say_slowly(visit, 3)
     before = visit.shown()
     visit.page.reload()
     wait_for_the_middle(visit)
@@ -66,7 +66,7 @@ def test_a_reload_in_the_middle_of_an_answer_loses_and_repeats_nothing(visit: Vi
 
 def test_a_gateway_that_is_killed_in_the_middle_of_an_answer_is_waited_for(visit: Visit) -> None:
     """The page says that it connects again, and goes on by itself where it was, without a piece twice."""
-    session_id = say_slowly(visit, 5)
+    session_id = say_slowly(visit, 4)
     visit.may_fail = True
     visit.stack.kill_gateway()
     expect(visit.page.locator(".connection")).to_have_text("Reconnecting…")
@@ -95,7 +95,7 @@ def test_a_message_that_was_written_while_the_gateway_was_away_is_sent_once(visi
 
 def test_an_answer_is_stopped(visit: Visit) -> None:
     """The button is there while the agent works, and ends the turn."""
-    session_id = say_slowly(visit, 8)
+    session_id = say_slowly(visit, 5)
     visit.page.get_by_role("button", name="Stop").click()
     turn = visit.last_turn("cancelled")
     expect(turn).to_contain_text("Stopped by anyone on this machine")

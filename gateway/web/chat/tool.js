@@ -39,7 +39,7 @@ function Approval({ step, onDecide }) {
     }
   };
   return html`<section class="tool approval" aria-label=${`Approval of ${step.tool}`}>
-    <div class="head"><${Icon} name="tool" /><span class="name">${step.tool}</span><span class="brief"></span><${Status} name="approval" /></div>
+    <div class="head"><${Icon} name="tool" /><span class="name">${step.tool}</span></div>
     <div class="inside">
       <p>The agent wants to run this tool. It waits for your decision.</p>
       <${Json} value=${step.input ?? {}} label="Input" />

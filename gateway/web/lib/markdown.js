@@ -1,4 +1,4 @@
-// The part of Markdown that models write, as elements: nothing in a text becomes markup by way of `innerHTML`.
+// The part of Markdown that models write, made into elements: a text is never parsed as HTML.
 import { html } from "./html.js";
 
 const FENCE = /^\s*(```+|~~~+)\s*([\w+#.-]*)/;

@@ -23,10 +23,10 @@ function Live({ data }) {
     ["Active sessions", data.active_sessions],
     ["Model calls in flight", data.open_model_calls],
     ["Tool calls in flight", data.open_tool_calls],
-    ["Dead letters, last hour", data.dead_letters_last_hour],
+    ["Dead letters, last hour", data.dead_letters_last_hour, link("dead-letters")],
   ];
   return html`
-    <dl class="card figures">${figures.map(([name, value]) => html`<div><dt>${name}</dt><dd class=${name.startsWith("Dead") && value > 0 ? "bad" : ""}>${count(value)}</dd></div>`)}</dl>
+    <dl class="card figures">${figures.map(([name, value, target]) => html`<div><dt>${name}</dt><dd class=${target && value > 0 ? "bad" : ""}>${target && value > 0 ? html`<a href=${target}>${count(value)}</a>` : count(value)}</dd></div>`)}</dl>
     <div class="flow-and-tables">
       <section class="card flow" aria-label="The flow"><${Flow} data=${data} /></section>
       <div class="tables">
@@ -85,12 +85,11 @@ function Channel({ box, topic }) {
   const isBehind = (topic?.lag ?? 0) > BEHIND;
   const lag = topic?.lag > 0 ? ` · ${short(topic.lag)} behind` : "";
   const numbers = isDead ? `${short(topic?.records)} in all` : `${rate(topic?.records_per_second)}/s${lag}`;
-  const shape = html`<g class="channel ${isDead ? "dead" : ""} ${topic?.records_per_second > 0 ? "flowing" : ""} ${isBehind ? "behind" : ""}">
+  return html`<g class="channel ${isDead ? "dead" : ""} ${topic?.records_per_second > 0 ? "flowing" : ""} ${isBehind ? "behind" : ""}">
     <rect x=${x} y=${y} width=${w} height=${h} rx=${h / 2} />
     <text class="name" x=${x + w / 2} y=${y + 23} text-anchor="middle">${fits(box.name, w - 8, 7.1)}</text>
     <text class="numbers" x=${x + w / 2} y=${y + 40} text-anchor="middle">${fits(numbers, w - 12, 6)}</text>
   </g>`;
-  return isDead ? html`<a href=${link("dead-letters")} aria-label="Dead letters">${shape}</a>` : shape;
 }
 
 function Processor({ box, node, calls }) {
