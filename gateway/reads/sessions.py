@@ -73,7 +73,10 @@ class Session(Struct, frozen=True, kw_only=True):
     last_activity_at: Annotated[datetime | None, msgspec.Meta(description="When something happened last.")]
     title: Annotated[str | None, msgspec.Meta(description="The beginning of the first message.")]
     last_message: Annotated[str | None, msgspec.Meta(description="The beginning of the user's last message.")]
-    messages: Annotated[int | None, msgspec.Meta(description="How many messages there are that name their user; where none does, all.")]
+    messages: Annotated[
+        int | None,
+        msgspec.Meta(description="How many messages there are that name their user; where none does, all."),
+    ]
     user_id: Annotated[str | None, msgspec.Meta(description="Who the user is.")]
     tenant: Annotated[str | None, msgspec.Meta(description="Whose user it is, as the messages say.")]
 
