@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from random import random
 from types import TracebackType
 from typing import Self
 
@@ -27,7 +28,8 @@ class Ticking:
         self._caller = caller
         self._wake = wake
         self._loop = asyncio.get_running_loop()
-        self._check_at = self._loop.time() + CHECK_S
+        # Streams that came together are not all looked at together.
+        self._check_at = self._loop.time() + CHECK_S * random()  # noqa: S311  # No secret.
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Self:

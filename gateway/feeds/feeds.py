@@ -31,7 +31,8 @@ JOIN_AT_ONCE = 20
 READ_ENTRIES = 500
 JOIN_ENTRIES = 2_000
 REREAD_S = 5.0
-"""A wake-up that was missed costs so much at most; also, how long a session is followed after its last reader left."""
+"""A wake-up that was missed costs twice as much at most; so long a session is followed after its last reader left."""
+REREAD_PARTS = 25
 JOIN_TIMEOUT_S = 10.0
 FIRST_WAIT_S = 0.05
 LONGEST_WAIT_S = 2.0
@@ -149,12 +150,9 @@ class Feeds:
         feed = self._feeds.get(channel)
         if feed is None:
             feed = self._feeds[channel] = Feed(f"{self._prefix}live:{session_id}", channel)
-            self._ask_for(feed)
+            if self._subscription is not None:
+                self._subscription.want(channel)
         return feed
-
-    def _ask_for(self, feed: Feed) -> None:
-        if self._subscription is not None:
-            self._subscription.want(feed.channel)
 
     async def _join(self, feed: Feed, follower: Follower) -> None:
         """Give the feed as it is now to the follower; what comes later is offered to it."""
@@ -272,18 +270,26 @@ class Feeds:
                 self._news[feed] = None
 
     async def _look_again(self) -> None:
-        """Every few seconds: make up for what was missed, and let go of what nobody follows any more."""
+        """Every few seconds: make up for what was missed, and let go of what nobody follows any more.
+
+        A few sessions at a time: all of them at once would keep what is new waiting.
+        """
         while True:
-            await asyncio.sleep(REREAD_S)
-            for feed in list(self._feeds.values()):
-                feed.idle_rounds = 0 if feed.users else feed.idle_rounds + 1
-                if feed.idle_rounds > 1 and feed.subscribed.is_set():
-                    del self._feeds[feed.channel]
-                    if self._subscription is not None:
-                        self._subscription.forget(feed.channel)
-                elif feed.followers:
-                    feed.is_forced = True
-                    self._news[feed] = None
-            self._is_needed.set()
+            feeds = list(self._feeds.values())
+            for part in range(REREAD_PARTS):
+                await asyncio.sleep(REREAD_S / REREAD_PARTS)
+                for feed in feeds[part::REREAD_PARTS]:
+                    self._look_at(feed)
+                self._is_needed.set()
             if self._subscription is not None:
                 await self._subscription.check()
+
+    def _look_at(self, feed: Feed) -> None:
+        feed.idle_rounds = 0 if feed.users else feed.idle_rounds + 1
+        if feed.idle_rounds > 1 and feed.subscribed.is_set():
+            del self._feeds[feed.channel]
+            if self._subscription is not None:
+                self._subscription.forget(feed.channel)
+        elif feed.followers:
+            feed.is_forced = True
+            self._news[feed] = None
