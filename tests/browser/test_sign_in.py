@@ -67,6 +67,15 @@ def test_a_key_that_is_revoked_ends_the_visit(visit: Visit) -> None:
     expect(visit.page.get_by_role("alert")).to_contain_text("revoked")
 
 
+def test_a_key_sees_what_it_is_good_for(visit: Visit) -> None:
+    """The first view is one that the key may see; another one says what is missing."""
+    visit.open("")
+    sign_in(visit, create_key(visit.stack, "--scope", "audit:read")["key"])
+    expect(visit.page.get_by_role("navigation").get_by_role("link")).to_have_text(["Audit"])
+    visit.open("usage")
+    expect(visit.page.get_by_role("heading", name="Not for this key")).to_be_visible()
+
+
 def test_another_tenant_s_session_is_refused_in_words(visit: Visit) -> None:
     """Its address shows a problem, and nothing of the session."""
     visit.open()

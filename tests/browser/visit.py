@@ -44,7 +44,7 @@ class Visit:
         self.page.on("request", self._see)
 
     def open(self, view: str = "chat") -> Page:
-        self.page.goto(f"{self.url}/#/{view}")
+        self.page.goto(f"{self.url}/#/{view}" if view else f"{self.url}/")
         return self.page
 
     def _hear(self, message: ConsoleMessage) -> None:

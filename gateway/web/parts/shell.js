@@ -1,7 +1,7 @@
 // The frame around every view: brand, views, who is signed in, the theme.
 import { html, signal } from "../lib/html.js";
 import { caller, can, signOut } from "../lib/api.js";
-import { link, route } from "../lib/router.js";
+import { link } from "../lib/router.js";
 import { browser } from "../lib/storage.js";
 import { Icon, Wheel } from "./icons.js";
 
@@ -15,7 +15,7 @@ export const VIEWS = [
   { name: "usage", label: "Usage", icon: "usage", scope: "stats:read" },
 ];
 
-const offered = () => VIEWS.filter((view) => can(view.scope) && !(view.operators && caller.value.me.tenant));
+export const offered = () => VIEWS.filter((view) => can(view.scope) && !(view.operators && caller.value.me.tenant));
 
 const theme = signal(browser.get("theme") ?? "system");
 
@@ -44,8 +44,8 @@ const SignOut = () => caller.value.me.is_open ? null : html`<button class="butto
 
 const Brand = () => html`<a class="brand" href="#/chat"><${Wheel} />Headrace</a>`;
 
-export function Shell({ children }) {
-  const at = route.value.view;
+/** `view` is the one that is shown. */
+export function Shell({ view: at, children }) {
   return html`
     <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); document.getElementById("main").focus(); }}>Skip to the content</a>
     <div class="shell">
