@@ -54,9 +54,10 @@ def create_table(app: App, settings: Settings) -> Table:
         key_type=bytes,
         value_type=bytes,
         partitions=settings.partitions,
-        recovery_buffer_size=1_000,
     )
-    return RocksDBTable(table) if settings.store == "rocksdb" else MemoryTable(table, settings.partitions)
+    store = RocksDBTable(table) if settings.store == "rocksdb" else MemoryTable(table, settings.partitions)
+    app.restore = store.put
+    return store
 
 
 def attach(

@@ -215,28 +215,45 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             raise
 
     async def _give_out(self, records: Mapping[TP, list[Any]], active: set[TP]) -> None:
-        generation, is_ready = self.app.consumer_generation_id, self._is_ready
-        for number, (tp, record) in enumerate(_interleaved(records)):
+        for tp, batch in records.items():
+            if tp.topic not in self.app.processors and tp in active:
+                self._recover(tp, batch)
+        if not self._is_ready:
+            return
+        generation = self.app.consumer_generation_id
+        for number, (tp, record) in enumerate(_interleaved(records, self.app.processors)):
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
             if number % RECORDS_PER_SLICE == 0:
                 await asyncio.sleep(0)
-            processor = self.app.processors.get(tp.topic)
-            if processor is None:
-                await self._recover(tp, record, active)
-                continue
-            if not is_ready:
-                continue
+            processor = self.app.processors[tp.topic]
             await processor.take(self._delivery(tp, record, generation))
             if processor.is_full and tp not in self._held:
                 self._held.add(tp)
                 self.on_buffer_full(tp)
 
-    async def _recover(self, tp: TP, record: Any, active: set[TP]) -> None:
-        """A record of a changelog goes Faust's way, to the recovery of its table."""
-        if tp in active:
-            await self.callback(self._to_message(tp, record))
-            self._read_offset[tp] = record.offset
+    def _recover(self, tp: TP, batch: list[Any]) -> None:
+        """Records of a changelog go to the table at once; Faust's recovery hears how far it is.
+
+        Its own way, an event and a queue for each record, reads a tenth as many in a second.
+        """
+        recovery = self.app.tables.recovery
+        if tp in recovery.active_tps:
+            offsets, heard = recovery.active_offsets, recovery._active_events_received_at  # noqa: SLF001  # Its watch.
+        elif tp in recovery.standby_tps:
+            offsets, heard = recovery.standby_offsets, recovery._standby_events_received_at  # noqa: SLF001
+        else:
+            return
+        known = offsets.get(tp)
+        fresh = [record for record in batch if known is None or record.offset > known]
+        if fresh:
+            self.app.restore(tp.partition, [(record.key, record.value) for record in fresh], fresh[-1].offset)
+            offsets[tp] = fresh[-1].offset
+        heard[tp] = monotonic()
+        self._read_offset[tp] = batch[-1].offset
+        if recovery.in_recovery and not recovery.need_recovery():
+            recovery._set_recovery_ended()  # noqa: SLF001  # What its own loop does after the last record.
+            recovery.signal_recovery_end.set()
 
     def _release(self) -> None:
         for tp in [tp for tp in self._held if not self.app.processors[tp.topic].is_full]:
@@ -274,11 +291,12 @@ def _time_of(timestamp_ms: int) -> datetime:
         return datetime.min.replace(tzinfo=UTC) if timestamp_ms < 0 else datetime.max.replace(tzinfo=UTC)
 
 
-def _interleaved(records: Mapping[TP, list[Any]]) -> Iterable[tuple[TP, Any]]:
-    """One record of each partition in turn, so that none waits for the backlog of another."""
-    rounds = max(map(len, records.values()), default=0)
+def _interleaved(records: Mapping[TP, list[Any]], topics: Collection[str]) -> Iterable[tuple[TP, Any]]:
+    """One record of each partition of these topics in turn, so that none waits for the backlog of another."""
+    batches = [(tp, batch) for tp, batch in records.items() if tp.topic in topics]
+    rounds = max((len(batch) for _, batch in batches), default=0)
     for number in range(rounds):
-        for tp, batch in records.items():
+        for tp, batch in batches:
             if number < len(batch):
                 yield tp, batch[number]
 
@@ -290,6 +308,8 @@ class Transport(driver.Transport):  # type: ignore[misc]
 class App(faust.App):  # type: ignore[misc]
     """`claim` gets the partitions of `log_topic` that this worker is given, before their tables are recovered.
 
+    `restore` puts what a changelog has into the table: partition, items, offset of the last one.
+
     `on_positions` hears, whenever the consumer begins to read, where it begins and where `log_topic` ends. Both are by
     partition, and the last offset that is committed, or there; -1: none is.
     """
@@ -300,6 +320,7 @@ class App(faust.App):  # type: ignore[misc]
     lease: HeartbeatLease
     log_topic: str
     claim: Callable[[set[int]], Awaitable[None]]
+    restore: Callable[[int, Sequence[tuple[bytes, bytes | None]], int], None]
     on_positions: Callable[[dict[int, int], dict[int, int]], None]
 
     def _new_transport(self) -> Transport:
