@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from agents.draft import Refusal
 from schemas.dead_letter import Cause
 from schemas.failure import Failure, FailureCode
-from schemas.log import ApprovalDecided, CancelRequested
+from schemas.log import ApprovalDecided, CancelRequested, SessionReleaseRequested
 
 
 def limit_reached(code: FailureCode, limit: int, what: str) -> Failure:
@@ -28,7 +28,10 @@ def agent_removed(agent: str) -> Failure:
     return Failure(code=FailureCode.UNKNOWN_AGENT, message=error)
 
 
-def nothing_here(event: CancelRequested | ApprovalDecided) -> Refusal:
+def nothing_here(event: CancelRequested | ApprovalDecided | SessionReleaseRequested) -> Refusal:
+    if isinstance(event, SessionReleaseRequested):
+        error = f"expected session `{event.session_id}` to be quarantined, got none such: it was released, or never was"
+        return Refusal(Cause.NOT_QUARANTINED, error)
     if isinstance(event, CancelRequested):
         what = f"message `{event.message_id}`" if event.message_id else "a turn"
         error = (

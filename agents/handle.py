@@ -4,7 +4,8 @@ from msgspec import Struct
 
 from agents.catalog import Catalog
 from agents.draft import Step
-from agents.reducer import quarantine, reduce
+from agents.quarantine import quarantine
+from agents.reducer import reduce
 from agents.session import Session
 from schemas.log import SessionEvent
 
@@ -31,4 +32,6 @@ def handle(catalog: Catalog, session: Session | None, event: SessionEvent, offse
         return Handling(reduce(catalog, session, event, offset))
     except Exception as error:  # noqa: BLE001 - whatever the bug is, it must stop this session and no other one
         cause = f"{type(error).__name__} at {place}"
-        return Handling(quarantine(catalog, session, event, offset, cause), error, cause)
+        step = quarantine(catalog, session, event, offset, cause)
+        assert step.session is not None
+        return Handling(step, error, step.session.head.quarantined or cause)

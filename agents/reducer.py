@@ -23,6 +23,7 @@ from agents.failures import (
     unexpected_stop,
     unknown_agent,
 )
+from agents.quarantine import release
 from agents.session import (
     AnsweredEntry,
     AssistantEntry,
@@ -48,11 +49,14 @@ from schemas.log import (
     SessionEndRequested,
     SessionEvent,
     SessionExpired,
+    SessionReleaseRequested,
     ToolCompleted,
     ToolFailed,
     ToolStarted,
 )
 
+Remembered = CancelRequested | ApprovalDecided | SessionEndRequested | SessionReleaseRequested
+"""The commands that are followed or refused once, though they may be accepted twice."""
 ANSWERED_IDS_PER_ENTRY = 1_000
 """At most 300 bytes each: an entry stays far below what a record may have."""
 REMEMBERED_COMMANDS = 16
@@ -65,15 +69,13 @@ def reduce(catalog: Catalog, session: Session | None, event: SessionEvent, offse
     An event that the state already reflects changes nothing and orders nothing.
     """
     if session is None:
-        session = Session(Head(session_id=event.session_id, log_offset=-1, updated_at=event.at))
-        if isinstance(event, CancelRequested | ApprovalDecided):
-            return Step(session=None, refusal=nothing_here(event))
         if not isinstance(event, MessageAccepted):
-            return Step(session=None)
+            return _without_session(event)
+        session = Session(Head(session_id=event.session_id, log_offset=-1, updated_at=event.at))
     elif offset <= session.head.log_offset:
         return Step(session=session)
     draft = Draft(catalog, session, event, offset)
-    if isinstance(event, CancelRequested | ApprovalDecided | SessionEndRequested) and not _is_new(draft, event):
+    if isinstance(event, Remembered) and not _is_new(draft, event):
         return Step(session=session)
     match event:
         case MessageAccepted():
@@ -90,6 +92,8 @@ def reduce(catalog: Catalog, session: Session | None, event: SessionEvent, offse
             _approval_decided(draft, event)
         case SessionEndRequested():
             _end_session(draft, event)
+        case SessionReleaseRequested():
+            release(draft, event)
         case SessionExpired() if draft.before.is_idle_since(event.idle_since):
             return Step(session=None, rewritten=True)
         case SessionExpired():
@@ -100,25 +104,13 @@ def reduce(catalog: Catalog, session: Session | None, event: SessionEvent, offse
     return draft.step()
 
 
-def quarantine(catalog: Catalog, session: Session | None, event: SessionEvent, offset: int, cause: str) -> Step:
-    """The state after an event that `reduce` could not handle: every open message fails, the session is set apart."""
-    if session is None:
-        session = Session(Head(session_id=event.session_id, log_offset=-1, updated_at=event.at))
-    draft = Draft(catalog, session, event, offset)
-    draft.set(quarantined=cause)
-    failure = quarantined(cause)
-    if draft.head.turn is not None:
-        fail(draft, failure)
-    waiting = draft.head.queue
-    draft.set(queue=())
-    if isinstance(event, MessageAccepted) and not session.knows(event.message_id):
-        waiting = (*waiting, event)
-    for message in waiting:
-        turn_away(draft, message, failure)
-    return draft.step()
+def _without_session(event: SessionEvent) -> Step:
+    if isinstance(event, CancelRequested | ApprovalDecided | SessionReleaseRequested):
+        return Step(session=None, refusal=nothing_here(event))
+    return Step(session=None)
 
 
-def _is_new(draft: Draft, command: CancelRequested | ApprovalDecided | SessionEndRequested) -> bool:
+def _is_new(draft: Draft, command: Remembered) -> bool:
     """Whether the command was not followed or refused already; it counts as such from now on."""
     known = draft.head.commands
     if command.command_id in known:

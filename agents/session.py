@@ -64,6 +64,7 @@ class Head(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What of a session is rewritten at each event; its size does not grow with the conversation.
 
     `log_offset` is the last event of the session log that the state reflects; `entries` counts the transcript.
+    `quarantined` is why the session is set apart, and `releases` counts how often that was lifted.
     """
 
     session_id: str
@@ -78,6 +79,7 @@ class Head(Struct, frozen=True, kw_only=True, omit_defaults=True):
     queue: tuple[MessageAccepted, ...] = ()
     ended_at: datetime | None = None
     quarantined: str | None = None
+    releases: int = 0
     usage: Usage = Usage()
     cost_micros: int = 0
     commands: tuple[str, ...] = ()

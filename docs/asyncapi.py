@@ -14,8 +14,8 @@ from runtime.settings import Security, Settings
 from schemas.codec import rfc3339
 from schemas.commands import MAX_MESSAGE_BYTES
 from schemas.ids import SessionId
+from schemas.refusal import MAX_BROADCAST_BYTES
 from schemas.topics import TOPICS, Access, Topic
-from streams.route_broadcast import MAX_BROADCAST_BYTES
 from streams.topology import TOPOLOGY
 
 JSON = "application/json"

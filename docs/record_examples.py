@@ -9,7 +9,7 @@ from msgspec import Struct
 from docs.record_schemas import TYPE_IS_OPTIONAL
 from schemas.audit import Act, AuditEvent, Outcome
 from schemas.codec import cloud_event_headers, encode
-from schemas.commands import ApprovalDecision, Broadcast, CancelTurn, EndSession, UserMessage
+from schemas.commands import ApprovalDecision, Broadcast, CancelTurn, EndSession, ReleaseSession, UserMessage
 from schemas.content import Base64Source, ImageBlock, TextBlock, ToolUseBlock
 from schemas.dead_letter import Cause, DeadLetter
 from schemas.effects import CallModel, CallTool
@@ -34,6 +34,7 @@ from schemas.log import (
     ModelFailed,
     SessionEndRequested,
     SessionExpired,
+    SessionReleaseRequested,
     ToolCompleted,
     ToolFailed,
     ToolStarted,
@@ -112,6 +113,7 @@ COMMANDS = (
     Example(name="running", record=CancelTurn(session_id=SESSION, reason="not needed any more", by="u-7")),
     Example(name="approve", record=ApprovalDecision(session_id=SESSION, call_id=TOOL_CALL, decision="approve")),
     Example(name="end", record=EndSession(session_id=SESSION, reason="the user asked to be forgotten")),
+    Example(name="release", record=ReleaseSession(session_id=SESSION, reason="corrected in 1.4", by="u-7")),
     Example(name="all", record=Broadcast(text="What did you do today?")),
     Example(
         name="some",
@@ -150,6 +152,7 @@ FACTS = (
     _accepted(CancelRequested(session_id=SESSION, command_id=MESSAGE, at=NOW, reason="not needed any more", by="u-7")),
     _accepted(ApprovalDecided(session_id=SESSION, command_id=MESSAGE, call_id=TOOL_CALL, decision="approve", at=NOW)),
     _accepted(SessionEndRequested(session_id=SESSION, command_id=MESSAGE, at=NOW)),
+    _accepted(SessionReleaseRequested(session_id=SESSION, command_id=MESSAGE, at=NOW, reason="corrected", by="u-7")),
     Example(
         name="fact",
         record=SessionExpired(session_id=SESSION, idle_since=NOW - timedelta(days=30), at=NOW),

@@ -26,6 +26,7 @@ from schemas.log import (
     SessionEndRequested,
     SessionEvent,
     SessionExpired,
+    SessionReleaseRequested,
     ToolCompleted,
     ToolFailed,
     ToolStarted,
@@ -144,6 +145,8 @@ def _said(fact: SessionEvent) -> _Said | None:
             said = _decided(fact)
         case SessionEndRequested():
             said = _Said(details=_given(command_id=fact.command_id, reason=fact.reason))
+        case SessionReleaseRequested():
+            said = _Said(user_id=fact.by, details=_given(command_id=fact.command_id, reason=fact.reason))
         case SessionExpired():
             said = _Said(details={"idle_since": utc(fact.idle_since)})
         case ToolStarted():

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.audit import AuditEvent
-from schemas.commands import ApprovalDecision, Broadcast, CancelTurn, Command, EndSession, UserMessage
+from schemas.commands import ApprovalDecision, Broadcast, CancelTurn, Command, EndSession, ReleaseSession, UserMessage
 from schemas.dead_letter import DeadLetter
 from schemas.effects import CallModel, CallTool
 from schemas.events import AgentDelta, AgentEvent
@@ -40,6 +40,7 @@ _COMMANDS: dict[str, msgspec.json.Decoder[Command]] = {
     "cancel_turn": msgspec.json.Decoder(CancelTurn),
     "approval_decision": msgspec.json.Decoder(ApprovalDecision),
     "end_session": msgspec.json.Decoder(EndSession),
+    "release_session": msgspec.json.Decoder(ReleaseSession),
 }
 
 

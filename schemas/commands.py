@@ -99,6 +99,15 @@ class EndSession(Struct, frozen=True, kw_only=True, tag="end_session"):
     reason: Reason = ""
 
 
+class ReleaseSession(Struct, frozen=True, kw_only=True, tag="release_session"):
+    """Lift a session's quarantine, after what its core could not handle was corrected: later messages are answered."""
+
+    session_id: SessionId
+    id: MessageId | None = None
+    reason: Reason = ""
+    by: By | None = None
+
+
 class Broadcast(Struct, frozen=True, kw_only=True, tag="broadcast"):
     """A message to many agents, each of which answers in a session of its own, `{id}:{agent}`."""
 
@@ -111,4 +120,4 @@ class Broadcast(Struct, frozen=True, kw_only=True, tag="broadcast"):
     metadata: Metadata = {}
 
 
-Command = UserMessage | CancelTurn | ApprovalDecision | EndSession
+Command = UserMessage | CancelTurn | ApprovalDecision | EndSession | ReleaseSession

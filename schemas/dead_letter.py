@@ -1,5 +1,7 @@
 """Dead letters: a record that could not be processed, where it was, and why."""
 
+import re
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
@@ -9,6 +11,13 @@ from msgspec import Struct
 
 REPLAY_HEADER = "headrace-replay-of"
 """Says which dead letter a record is sent again from; what it was sent again as is then found by it."""
+FIRST_HEADER = "headrace-first-place"
+"""Says where the record was when it was first refused, where it is sent again more than once."""
+EDITED_HEADER = "headrace-edited"
+"""`true` where somebody changed the value before it was sent again."""
+REPLAY_HEADERS = frozenset({REPLAY_HEADER, FIRST_HEADER, EDITED_HEADER})
+_PLACE = re.compile(rb"[a-zA-Z0-9._-]{1,249}/\d{1,10}/\d{1,19}")
+"""A topic's name as Kafka allows it, a partition and an offset: with this, an id is short and printable."""
 
 
 class Cause(StrEnum):
@@ -20,6 +29,7 @@ class Cause(StrEnum):
     TOO_LARGE = "too_large"
     NOTHING_TO_CANCEL = "nothing_to_cancel"
     NOTHING_TO_APPROVE = "nothing_to_approve"
+    NOT_QUARANTINED = "not_quarantined"
     NO_SUCH_AGENT = "no_such_agent"
     EXPIRED = "expired"
     CORE_ERROR = "core_error"
@@ -57,7 +67,23 @@ class DeadLetter(Struct, frozen=True, kw_only=True, tag="dead_letter"):
     ] = None
 
 
-def replay_headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
-    """The headers with which the letter's record is sent again: its own, and the letter's id."""
-    kept = [(name, value) for name, value in letter.headers if name != REPLAY_HEADER]
-    return [*kept, (REPLAY_HEADER, letter.id.encode())]
+def replay_headers(letter: DeadLetter, *, is_edited: bool = False) -> list[tuple[str, bytes]]:
+    """The headers with which the letter's record is sent again: its own, and of what it is sent again."""
+    kept = [(name, value) for name, value in letter.headers if name not in REPLAY_HEADERS]
+    kept.append((REPLAY_HEADER, letter.id.encode()))
+    first = command_id_of(letter.id, letter.headers)
+    if first != letter.id:
+        kept.append((FIRST_HEADER, first.encode()))
+    if is_edited or EDITED_HEADER in dict(letter.headers):
+        kept.append((EDITED_HEADER, b"true"))
+    return kept
+
+
+def command_id_of(place: str, headers: Iterable[tuple[str, bytes | None]]) -> str:
+    """The id of a command that has none of its own: `place`, where its record is, or was when it was first refused.
+
+    So one that is sent again, however often, is one command.
+    """
+    said = dict(headers)
+    first = said.get(FIRST_HEADER) or said.get(REPLAY_HEADER)
+    return first.decode() if first is not None and _PLACE.fullmatch(first) else place

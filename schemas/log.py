@@ -78,6 +78,16 @@ class SessionEndRequested(Struct, frozen=True, kw_only=True, omit_defaults=True,
     reason: GivenReason = ""
 
 
+class SessionReleaseRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="session_release_requested"):
+    """Someone asked to lift a quarantine. Where the session is in none, the command comes out as a dead letter."""
+
+    session_id: SessionId
+    command_id: CommandId
+    at: FactTime
+    reason: GivenReason = ""
+    by: GivenBy | None = None
+
+
 class SessionExpired(Struct, frozen=True, kw_only=True, tag="session_expired"):
     """Nothing happened to the session since `idle_since`, for its retention time: its state leaves the tables."""
 
@@ -151,6 +161,7 @@ SessionEvent = (
     | CancelRequested
     | ApprovalDecided
     | SessionEndRequested
+    | SessionReleaseRequested
     | SessionExpired
     | ModelCompleted
     | ModelFailed

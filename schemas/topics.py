@@ -10,7 +10,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from schemas.audit import AuditEvent
-from schemas.commands import ApprovalDecision, Broadcast, CancelTurn, EndSession, UserMessage
+from schemas.commands import ApprovalDecision, Broadcast, CancelTurn, EndSession, ReleaseSession, UserMessage
 from schemas.dead_letter import DeadLetter
 from schemas.effects import CallModel, CallTool
 from schemas.events import (
@@ -32,6 +32,7 @@ from schemas.log import (
     ModelFailed,
     SessionEndRequested,
     SessionExpired,
+    SessionReleaseRequested,
     ToolCompleted,
     ToolFailed,
     ToolStarted,
@@ -73,7 +74,7 @@ USER_MESSAGES = Topic(
     name="user-messages",
     access=Access.PUBLIC_IN,
     key="session_id, or none",
-    records=(UserMessage, CancelTurn, ApprovalDecision, EndSession),
+    records=(UserMessage, CancelTurn, ApprovalDecision, EndSession, ReleaseSession),
     description="Commands to sessions. `session_id` and `text` make a complete message.",
     written_by="anyone",
     read_by="accept",
@@ -100,6 +101,7 @@ SESSION_LOG = Topic(
         CancelRequested,
         ApprovalDecided,
         SessionEndRequested,
+        SessionReleaseRequested,
         SessionExpired,
         ModelCompleted,
         ModelFailed,

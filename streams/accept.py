@@ -1,41 +1,34 @@
 """accept: takes commands from `user-messages`, refuses what is malformed, appends the rest to the session log."""
 
 import asyncio
-import json
 from datetime import datetime
 from typing import assert_never
 
-import msgspec
-
-from schemas.codec import cloud_event_headers, decode_command
+from schemas.codec import cloud_event_headers
 from schemas.commands import (
-    MAX_MESSAGE_BYTES,
     ApprovalDecision,
     CancelTurn,
     Command,
     EndSession,
+    ReleaseSession,
     UserMessage,
 )
-from schemas.dead_letter import Cause
+from schemas.dead_letter import command_id_of
 from schemas.ids import derived_message_id
-from schemas.log import ApprovalDecided, CancelRequested, MessageAccepted, SessionEndRequested, SessionEvent
+from schemas.log import (
+    ApprovalDecided,
+    CancelRequested,
+    MessageAccepted,
+    SessionEndRequested,
+    SessionEvent,
+    SessionReleaseRequested,
+)
+from schemas.refusal import RefusedError, check_command
 from streams.acknowledge import Acknowledger, finish_when_durable
-from streams.dead_letter import UNREADABLE, DeadLetters
+from streams.dead_letter import DeadLetters
 from streams.ports import Delivery, Shell
 from streams.session_log import SessionLog
 from streams.trace import traceparent_of
-
-EXCERPT_BYTES = 60
-"""Enough to recognise a record by."""
-
-
-class RefusedError(Exception):
-    """The record is not a command: its sender must change it."""
-
-    def __init__(self, cause: Cause, error: str, session_id: str | None = None) -> None:
-        super().__init__(error)
-        self.cause = cause
-        self.session_id = session_id
 
 
 class Accept:
@@ -80,28 +73,12 @@ def read_command(delivery: Delivery, at: datetime) -> SessionEvent:
     Raises:
         RefusedError: it is not a command, or its key contradicts it.
     """
-    value = delivery.value or b""
-    if len(value) > MAX_MESSAGE_BYTES:
-        error = f"expected at most {MAX_MESSAGE_BYTES} bytes, got {len(value)}: send less, or a link to it"
-        raise RefusedError(Cause.TOO_LARGE, error)
-    try:
-        command = decode_command(value)
-    except msgspec.ValidationError as invalid:
-        raise RefusedError(Cause.NOT_VALID, f"expected a command, got JSON of another shape: {invalid}") from None
-    except UNREADABLE as malformed:
-        raise RefusedError(Cause.NOT_JSON, f"expected a JSON object, got {_excerpt(value)}: {malformed}") from None
-    key = delivery.key
-    if key is not None and key != command.session_id.encode():
-        error = (
-            f"expected the key to be the session_id `{command.session_id}` or none, got {_excerpt(key)}: "
-            "leave the key out, or make them equal"
-        )
-        raise RefusedError(Cause.WRONG_KEY, error, command.session_id)
-    return _fact(command, delivery, at)
+    return _fact(check_command(delivery.value, delivery.key), delivery, at)
 
 
 def _fact(command: Command, delivery: Delivery, at: datetime) -> SessionEvent:
-    command_id = command.id or derived_message_id(delivery.topic, delivery.partition, delivery.offset)
+    place = derived_message_id(delivery.topic, delivery.partition, delivery.offset)
+    command_id = command.id or command_id_of(place, delivery.headers)
     match command:
         case UserMessage():
             return MessageAccepted(
@@ -139,13 +116,9 @@ def _fact(command: Command, delivery: Delivery, at: datetime) -> SessionEvent:
             return SessionEndRequested(
                 session_id=command.session_id, command_id=command_id, at=at, reason=command.reason
             )
+        case ReleaseSession():
+            return SessionReleaseRequested(
+                session_id=command.session_id, command_id=command_id, at=at, reason=command.reason, by=command.by
+            )
         case _:
             assert_never(command)
-
-
-def _excerpt(value: bytes) -> str:
-    """What came, short and printable."""
-    if not value:
-        return "nothing"
-    text = json.dumps(value[:EXCERPT_BYTES].decode("utf-8", "replace"))
-    return text if len(value) <= EXCERPT_BYTES else f"{text}…"

@@ -17,10 +17,11 @@ from schemas.effects import CallModel
 from schemas.events import DeltaReset, TextDelta
 from schemas.failure import Failure, FailureCode
 from schemas.log import ModelCompleted, ModelFailed
+from schemas.refusal import UNREADABLE
 from schemas.topics import AGENT_DELTAS
 from schemas.usage import Usage
 from streams.acknowledge import Acknowledger
-from streams.dead_letter import UNREADABLE, DeadLetters
+from streams.dead_letter import DeadLetters
 from streams.outcomes import Outcomes
 from streams.ports import Delivery, Shell
 from streams.running import RunningCalls

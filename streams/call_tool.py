@@ -17,8 +17,9 @@ from schemas.effects import CallTool
 from schemas.failure import Failure, FailureCode
 from schemas.ids import claim_id
 from schemas.log import ToolCompleted, ToolFailed, ToolStarted
+from schemas.refusal import UNREADABLE
 from streams.acknowledge import Acknowledger
-from streams.dead_letter import UNREADABLE, DeadLetters
+from streams.dead_letter import DeadLetters
 from streams.outcomes import Outcomes
 from streams.ports import Delivery, Shell
 from streams.running import RunningCalls

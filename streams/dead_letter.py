@@ -2,8 +2,6 @@
 
 import asyncio
 
-import msgspec
-
 from schemas.codec import cloud_event_headers, encode
 from schemas.dead_letter import Cause, DeadLetter
 from schemas.topics import DEAD_LETTERS
@@ -13,8 +11,6 @@ from streams.ports import Delivery, Shell
 MAX_ERROR_CHARS = 4_000
 MAX_VALUE_BYTES = 2_500_000
 """In base64, with the rest of the letter, this still fits a record of `dead-letters` (4 MiB)."""
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding raises for a value that is not what its topic carries; the last one, for thousands of nested arrays."""
 
 
 class DeadLetters:

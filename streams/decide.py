@@ -18,9 +18,10 @@ from schemas.dead_letter import Cause
 from schemas.effects import CallModel, Effect
 from schemas.events import AgentEvent
 from schemas.log import MessageAccepted, SessionEvent
+from schemas.refusal import UNREADABLE
 from schemas.topics import AGENT_EVENTS, LLM_REQUESTS, TOOL_CALLS
 from streams.acknowledge import Acknowledger, Ticket
-from streams.dead_letter import UNREADABLE, DeadLetters
+from streams.dead_letter import DeadLetters
 from streams.ports import Delivery, Shell
 from streams.record import Handled, Recorder
 from streams.sessions import Sessions

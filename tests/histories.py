@@ -9,7 +9,8 @@ from agents.catalog import Catalog
 from agents.draft import Step
 from agents.limits import Limits
 from agents.prompt import Prompt, build_prompt
-from agents.reducer import quarantine, reduce
+from agents.quarantine import quarantine
+from agents.reducer import reduce
 from agents.session import CallKind, Session
 from agents.spec import AgentSpec
 from schemas.codec import encode
@@ -25,6 +26,7 @@ from schemas.log import (
     SessionEndRequested,
     SessionEvent,
     SessionExpired,
+    SessionReleaseRequested,
     ToolCompleted,
     ToolFailed,
     ToolStarted,
@@ -234,6 +236,13 @@ class History(Fold):
         return self.feed(
             SessionEndRequested(
                 session_id=self.session_id, command_id=command_id or f"c{self.offset}", at=self.clock.at
+            )
+        )
+
+    def release(self, command_id: str | None = None) -> Step:
+        return self.feed(
+            SessionReleaseRequested(
+                session_id=self.session_id, command_id=command_id or f"c{self.offset}", at=self.clock.at, by="ann"
             )
         )
 

@@ -13,7 +13,7 @@ from headrace.replay.recording import Fact, Outcome, Recording, Refused
 from schemas.codec import decode_session_event, encode
 from schemas.dead_letter import Cause
 from schemas.log import SessionEvent
-from streams.dead_letter import UNREADABLE
+from schemas.refusal import UNREADABLE
 from streams.store import entry_key, head_key
 
 NO_STATE = "none"

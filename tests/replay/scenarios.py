@@ -207,6 +207,31 @@ async def quarantine(stage: Stage) -> Sequence[str]:
     return ["quarantine"]
 
 
+async def release(stage: Stage) -> Sequence[str]:
+    """A quarantine is lifted, comes back with the same fact, and is lifted again; what is no quarantine is not."""
+    line = stage.line
+
+    async def uncover_the_bug(message_id: str) -> None:
+        forged = {"session_id": "release", "content": [{"type": "text", "text": "x"}], "at": "9999-12-31T23:59:59Z"}
+        value = orjson.dumps({"type": "message_accepted", "message_id": message_id, **forged})
+        await line.put("session-log", value, key=b"release")
+        await stage.end(message_id)
+
+    await line.ask("release", "Hello.", id="m1")
+    await uncover_the_bug("m2")
+    await line.ask("release", "Still there?", id="m3")
+    await line.command("release_session", "release", id="r1", by="ann", reason="corrected")
+    await line.ask("release", f"{SUM} And now?", id="m4")
+    await line.command("release_session", "release", id="r1")
+    await line.command("release_session", "release", id="r2")
+    await uncover_the_bug("m5")
+    await line.ask("release", "Again?", id="m6")
+    await line.command("release_session", "release", id="r3")
+    await line.ask("release", "Still there?", id="m3-again")
+    await line.ask("release", "Still there?", id="m3-again")
+    return ["release"]
+
+
 async def crash(stage: Stage) -> Sequence[str]:
     """A worker that is killed in the middle of a tool that must not run twice, and in the middle of an answer."""
     line, worker = stage.line, stage.worker
@@ -276,6 +301,7 @@ SCENARIOS: dict[str, Callable[[Stage], Awaitable[Sequence[str]]]] = {
     "end-session": end_session,
     "expiry": expiry,
     "quarantine": quarantine,
+    "release": release,
     "crash": crash,
     "broadcast": broadcast,
     "huge": huge,

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agents.reducer import quarantine, reduce
+from agents.quarantine import quarantine
+from agents.reducer import reduce
 from agents.session import CallKind, Session
 from schemas.codec import encode
 from schemas.content import AssistantBlock, ThinkingBlock
@@ -107,10 +108,12 @@ class Sessions(RuleBasedStateMachine):
         self.history.catalog = self.full if self.history.catalog is self.without_writer else self.without_writer
 
     @precondition(lambda self: len(self.history.log) > 12)
-    @rule(how=st.sampled_from(["end", "core bug"]))
+    @rule(how=st.sampled_from(["end", "core bug", "release"]))
     def session_ends(self, how: str) -> None:
         if how == "end":
             self.history.end()
+        elif how == "release":
+            self.history.release()
         else:
             self.history.feed(self.history.log[-1][1], crash=True)
 

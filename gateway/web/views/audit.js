@@ -11,7 +11,7 @@ import { Status } from "../parts/status.js";
 
 const TYPES = [
   "command_sent", "authentication_failed", "forbidden", "key_created", "key_revoked", "dead_letter_replayed", "message_accepted", "cancel_requested",
-  "approval_decided", "session_end_requested", "session_expired", "model_failed", "tool_started", "tool_completed", "tool_failed", "record_dead_lettered",
+  "approval_decided", "session_end_requested", "session_release_requested", "session_expired", "model_failed", "tool_started", "tool_completed", "tool_failed", "record_dead_lettered",
 ];
 const OUTCOMES = ["success", "denied", "failed"];
 const PER_PAGE = 50;

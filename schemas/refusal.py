@@ -1,0 +1,88 @@
+"""What a record on a public topic must be to be processed: asked by whoever reads it, and by whoever sends it again."""
+
+import json
+from datetime import UTC, datetime
+
+import msgspec
+
+from schemas.codec import decode_broadcast, decode_command
+from schemas.commands import MAX_MESSAGE_BYTES, MAX_METADATA_ENTRIES, Broadcast, Command
+from schemas.dead_letter import Cause
+
+EXCERPT_BYTES = 60
+"""Enough to recognise a record by."""
+MAX_BROADCAST_BYTES = MAX_MESSAGE_BYTES - 4_096
+"""What each agent's message adds, ids and names, still fits a message."""
+BROADCAST_ID = "broadcast_id"
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for a value that is not what its topic carries; the last one, for thousands of nested arrays."""
+
+
+class RefusedError(Exception):
+    """The record cannot be processed: its sender must change it."""
+
+    def __init__(self, cause: Cause, error: str, session_id: str | None = None) -> None:
+        super().__init__(error)
+        self.cause = cause
+        self.session_id = session_id
+
+
+def check_command(value: bytes | None, key: bytes | None) -> Command:
+    """The command that a record of `user-messages` is.
+
+    Raises:
+        RefusedError: it is not a command, or its key contradicts it.
+    """
+    value = value or b""
+    if len(value) > MAX_MESSAGE_BYTES:
+        error = f"expected at most {MAX_MESSAGE_BYTES} bytes, got {len(value)}: send less, or a link to it"
+        raise RefusedError(Cause.TOO_LARGE, error)
+    try:
+        command = decode_command(value)
+    except msgspec.ValidationError as invalid:
+        raise RefusedError(Cause.NOT_VALID, f"expected a command, got JSON of another shape: {invalid}") from None
+    except UNREADABLE as malformed:
+        raise RefusedError(Cause.NOT_JSON, f"expected a JSON object, got {_excerpt(value)}: {malformed}") from None
+    if key is not None and key != command.session_id.encode():
+        error = (
+            f"expected the key to be the session_id `{command.session_id}` or none, got {_excerpt(key)}: "
+            "leave the key out, or make them equal"
+        )
+        raise RefusedError(Cause.WRONG_KEY, error, command.session_id)
+    return command
+
+
+def check_broadcast(value: bytes | None, now: datetime) -> Broadcast:
+    """The broadcast that a record of `broadcasts` is; agents that it names may still be unknown.
+
+    Raises:
+        RefusedError: it goes to nobody.
+    """
+    value = value or b""
+    try:
+        broadcast = decode_broadcast(value)
+    except UNREADABLE as error:
+        cause = Cause.NOT_VALID if isinstance(error, msgspec.ValidationError) else Cause.NOT_JSON
+        raise RefusedError(cause, f"expected a broadcast: {error}") from None
+    size = len(value)
+    if size > MAX_BROADCAST_BYTES:
+        error_text = f"expected at most {MAX_BROADCAST_BYTES} bytes, got {size}: send less, or a link to it"
+        raise RefusedError(Cause.TOO_LARGE, error_text)
+    if len(broadcast.metadata) >= MAX_METADATA_ENTRIES and BROADCAST_ID not in broadcast.metadata:
+        error_text = f"expected fewer than {MAX_METADATA_ENTRIES} `metadata` entries: one is for its id"
+        raise RefusedError(Cause.NOT_VALID, error_text)
+    expires_at = broadcast.expires_at
+    if expires_at is not None and expires_at.tzinfo is None:
+        expires_at = expires_at.replace(tzinfo=UTC)
+    if expires_at is not None and expires_at <= now:
+        error_text = f"expected to route the broadcast before {expires_at}: send it again with a later time"
+        raise RefusedError(Cause.EXPIRED, error_text)
+    return broadcast
+
+
+def _excerpt(value: bytes) -> str:
+    """What came, short and printable."""
+    if not value:
+        return "nothing"
+    text = json.dumps(value[:EXCERPT_BYTES].decode("utf-8", "replace"))
+    return text if len(value) <= EXCERPT_BYTES else f"{text}…"
