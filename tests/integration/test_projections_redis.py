@@ -121,6 +121,42 @@ async def test_a_reader_follows_an_answer(valkey_server: ValkeyServer) -> None:
         assert 0 < await client.pttl("follow:live:s1") < 24 * 3_600_000
 
 
+async def test_deltas_that_come_before_their_turns(valkey_server: ValkeyServer) -> None:
+    """A Redis that is filled again may get the deltas of several turns first: each turn's go with its end."""
+    topics = recent_topics()
+    topics.tell(conversation("s1", start=RECENT))
+    events = topics.of(AGENT_EVENTS.name)
+    pieces = [
+        topics.put(AGENT_DELTAS.name, 0, delta) for turn in (1, 2, 3) for delta in deltas("s1", turn, texts=("a", "b"))
+    ]
+    await write(valkey_server.url, "first:", [*pieces, *events], "live")
+    async with client_of(valkey_server.url) as client:
+        entries = await client.xrange("first:live:s1")
+    assert [entry for entry, fields in entries if "event" in fields] == [f"{n}-0" for n in range(1, len(events) + 1)]
+    assert [(entry, fields["turn"]) for entry, fields in entries if "delta" in fields] == [
+        (f"0-{record.offset + 1}", "3") for record in pieces[-3:]
+    ]
+
+
+async def test_readers_are_woken(valkey_server: ValkeyServer) -> None:
+    """What was added is published by its id, what was there is not; a session that begins anew says so."""
+    topics = recent_topics()
+    topics.tell(conversation("s1", start=RECENT))
+    events = topics.of(AGENT_EVENTS.name)
+    pieces = [topics.put(AGENT_DELTAS.name, 0, delta) for delta in deltas("s1", turn=1, texts=("a",))]
+    topics.tell(conversation("s1", start=RECENT + timedelta(minutes=30)))
+    first_again = topics.of(AGENT_EVENTS.name)[len(events)]
+    async with client_of(valkey_server.url) as client, client.pubsub(ignore_subscribe_messages=True) as subscription:
+        await subscription.subscribe("wake:feed:s1")
+        assert await subscription.get_message(timeout=5) is None
+        await write(valkey_server.url, "wake:", [*events[:2], *pieces, *events[:3], first_again], "live")
+        said = []
+        while (message := await subscription.get_message(timeout=1)) is not None:
+            said.append(message["data"])
+    deltas_said = [f"2-{record.offset + 1}" for record in pieces]
+    assert said == ["1-0", "2-0", *deltas_said, "3-0", "anew"]
+
+
 async def test_what_readers_ask_for(valkey_server: ValkeyServer) -> None:
     """A session's status, a user's conversations, what agents and tools did."""
     topics = with_deltas()
@@ -216,3 +252,18 @@ async def filled(settings: Settings, *worlds: Topics) -> None:
 async def _done(client: Any, key: str) -> int:
     progress = await client.hgetall(key)
     return sum(int(offset) for place, offset in progress.items() if place.startswith(AGENT_EVENTS.name))
+
+
+async def test_the_sessions_of_a_tenant_are_a_list_of_their_own(valkey_server: ValkeyServer) -> None:
+    """They are known by their ids; what is older than a session is kept leaves the lists, whichever comes first."""
+    new, old = recent_topics(), recent_topics()
+    new.tell(conversation("acme:1", start=RECENT))
+    new.tell(conversation("beta:1", start=RECENT))
+    old.tell(conversation("acme:0", start=RECENT - timedelta(days=8)))
+    for prefix, order in (("a:", (new, old)), ("b:", (old, new))):
+        for topics in order:
+            await write(valkey_server.url, prefix, topics.records, "sessions")
+        async with client_of(valkey_server.url) as client:
+            assert await client.zrange(f"{prefix}sessions:acme", 0, -1) == ["acme:1"]
+            assert await client.zrange(f"{prefix}sessions:beta", 0, -1) == ["beta:1"]
+            assert await client.zrange(f"{prefix}sessions", 0, -1) == ["acme:1", "beta:1"]

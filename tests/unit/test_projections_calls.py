@@ -31,7 +31,7 @@ def test_the_feed_has_events_and_deltas() -> None:
         topics.put(AGENT_DELTAS.name, 0, delta)
     calls = calls_of("live", topics)
     assert {call.script for call in calls} == {"live_event", "live_delta"}
-    assert {call.keys for call in calls} == {("live:s1", "live-state:s1")}
+    assert {call.keys for call in calls} == {("live:s1", "live-state:s1", "feed:s1")}
     events = [call for call in calls if call.script == "live_event"]
     assert [call.arguments[0] for call in events] == list(range(1, len(events) + 1))
     assert sum(call.arguments[3] == 1 for call in events) == 2, "two turns ended"
