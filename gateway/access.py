@@ -60,7 +60,8 @@ def require_own_origin(request: web.Request, parts: Parts) -> None:
     """Where the gateway is open, only this machine's own pages and programs may ask.
 
     A browser on this machine would send requests for any site that it shows. What such a site cannot do is to name a
-    loopback host in `Host`, whatever its own name resolves to, or to leave out its name in `Origin`.
+    loopback host in `Host`, whatever its own name resolves to, or to leave out its name in `Origin`. It may link to the
+    page, which cannot be framed.
 
     Raises:
         Problem: `foreign_origin`.
@@ -73,7 +74,8 @@ def require_own_origin(request: web.Request, parts: Parts) -> None:
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is not None and origin.lower() != f"{request.scheme}://{host}".lower():
         raise Problem(Code.FOREIGN_ORIGIN, "expected `Origin` to be the gateway's own address, got another one")
-    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+    is_link = request.method == "GET" and request.path == "/" and request.headers.get("Sec-Fetch-Mode") == "navigate"
+    if not is_link and request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         raise Problem(Code.FOREIGN_ORIGIN, "expected a request of the gateway's own page, got one of another site")
 
 

@@ -1,7 +1,7 @@
 """The feed that clients follow: per session a stream of its agent events and of the answer while it is written.
 
-`live:{session}` is a Redis Stream. An entry has a field `event` or `delta` with the record's JSON, and `turn`, the number
-of its turn; an event has `end` (1 where it ends the turn) and `at` (ms). Additions are told on `feed:{session}`.
+`live:{session}` is a Redis Stream. An entry has a field `event` or `delta` with the record's JSON, and `turn`, the
+number of its turn; an event has `end` (1 where it ends the turn) and `at` (ms). Additions are told on `feed:{session}`.
 """
 
 from collections.abc import Iterator
@@ -61,4 +61,5 @@ def _keys(session_id: str) -> tuple[str, ...]:
     return (f"live:{session_id}", f"live-state:{session_id}", f"feed:{session_id}")
 
 
-LIVE = CallProjection(name="live", topics=(AGENT_EVENTS, AGENT_DELTAS), rows=rows)
+# People watch it: a delta should not wait longer than it takes to be seen.
+LIVE = CallProjection(name="live", topics=(AGENT_EVENTS, AGENT_DELTAS), rows=rows, max_idle_fetch_ms=20)

@@ -36,11 +36,15 @@ class Projection(Struct, frozen=True, kw_only=True):
 
     The same record makes the same rows each time, and a row that is there already is not written again: so records may
     come twice. `rows` raises one of `UNREADABLE` for a record that is not what its topic carries.
+
+    `max_idle_fetch_ms`: aiokafka has one fetch per broker in flight, and what arrives on one partition can wait so long
+    for a fetch of the idle ones to return.
     """
 
     name: str
     topics: tuple[Topic, ...]
     rows: Callable[[Record], Iterable[Row]]
+    max_idle_fetch_ms: int = 200
 
 
 class TableProjection(Projection, frozen=True, kw_only=True):

@@ -20,8 +20,6 @@ from schemas.topics import MAX_INTERNAL_BYTES
 MAX_RECORDS = 1_000
 """Of one batch: enough to make the cost of a transaction small, few enough to be written in a fraction of a second."""
 IDLE_S = 0.5
-FETCH_MAX_WAIT_MS = 200
-"""aiokafka has one fetch per broker in flight: what arrives on one partition can wait so long for the idle ones."""
 LAG_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 10.0
 
@@ -126,7 +124,7 @@ class KafkaSource:
             group_instance_id=None if settings.name is None else f"{settings.name}-{name}",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+            fetch_max_wait_ms=self._projection.max_idle_fetch_ms,
             max_partition_fetch_bytes=MAX_INTERNAL_BYTES,
         )
         topics = [topic_name(settings, topic) for topic in self._projection.topics]

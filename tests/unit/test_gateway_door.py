@@ -209,6 +209,15 @@ def request_with(path: str = "/v1/me", **headers: str) -> web.Request:
 OWN = "http://127.0.0.1:8088"
 
 
+def test_another_site_may_link_to_the_page() -> None:
+    """Whoever follows a link gets the page, which has nothing in it; what it reads is asked for by the page itself."""
+    link = {"Host": "127.0.0.1:8088", "Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+    require_own_origin(request_with("/", **link), parts_of(open=True))
+    for path, mode in (("/", "no-cors"), ("/v1/me", "navigate")):
+        with pytest.raises(Problem):
+            require_own_origin(request_with(path, **{**link, "Sec_Fetch_Mode": mode}), parts_of(open=True))
+
+
 @pytest.mark.parametrize(
     ("headers", "is_own"),
     [
