@@ -35,7 +35,7 @@ def act_of_command(
         event_type=act,
         outcome=outcome,
         outcome_details=why,
-        user_id=_user(),
+        user_id=user_of_command(),
         session_id=session_id,
         tenant=tenant,
         key_id=key_id,
@@ -62,7 +62,8 @@ async def write_act(client: AIOKafkaProducer, settings: Settings, event: AuditEv
     await client.send_and_wait(topic_name(settings, AUDIT_EVENTS), encode(event), key=key, headers=headers)
 
 
-def _user() -> str:
+def user_of_command() -> str:
+    """Who runs the command, as the machine calls them."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

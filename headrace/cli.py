@@ -19,6 +19,7 @@ from headrace.commands.gateway import gateway
 from headrace.commands.keys import keys
 from headrace.commands.migrate import migrate
 from headrace.commands.project import project
+from headrace.commands.quarantine import quarantine
 from headrace.commands.rebuild import rebuild
 from headrace.commands.replay import replay
 from headrace.commands.send import send
@@ -57,6 +58,7 @@ app.command(send)
 app.command(chat)
 app.command(tail)
 app.command(dlq)
+app.command(quarantine)
 app.command(replay)
 app.command(project)
 app.command(migrate)

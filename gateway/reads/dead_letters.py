@@ -12,14 +12,17 @@ from gateway.audit import audited
 from gateway.caller import Caller
 from gateway.parts import Parts
 from gateway.problems import Code, Problem
-from gateway.reading import answer, read_path, read_query
+from gateway.reading import answer, read_body, read_path, read_query
+from gateway.reads.dead_letters_sent import Order, as_it_was, edited
 from gateway.reads.paging import NextCursor, PageQuery, PlainText, Since, Until, page, read_cursor, utc, write_cursor
 from gateway.reads.times import At
 from gateway.route import Route
 from gateway.scopes import Scope
 from runtime.settings import Settings
 from schemas.audit import Act, Outcome
-from schemas.dead_letter import Cause, DeadLetter, replay_headers
+from schemas.causation import Causation, causation, why_not_replayable
+from schemas.commands import MAX_MESSAGE_BYTES
+from schemas.dead_letter import Cause, DeadLetter
 from schemas.topics import TOPICS, Access
 
 LAST = datetime.max.replace(tzinfo=UTC)
@@ -62,6 +65,34 @@ class Letters(Struct, frozen=True, kw_only=True):
     next_cursor: NextCursor
 
 
+class Replay(Struct, frozen=True, kw_only=True):
+    """The record was sent again."""
+
+    at: At
+    record: Annotated[str, msgspec.Meta(description="`{topic}/{partition}/{offset}` of the record that was sent.")]
+    edited: Annotated[bool, msgspec.Meta(description="Whether its value was changed.")]
+    session_id: str | None
+    command_id: Annotated[str | None, msgspec.Meta(description="The command that it is, where that is known.")]
+    dead_letter: Annotated[str | None, msgspec.Meta(description="The dead letter that it became, if it was refused.")]
+    event: Annotated[str | None, msgspec.Meta(description="The last event of its turn, such as `turn_completed`.")]
+    turn_id: Annotated[str | None, msgspec.Meta(description="The turn that answers it.")]
+
+
+EditedValue = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=MAX_MESSAGE_BYTES,
+        description="The value in place of the record's own: checked as the pipeline does, and marked as edited.",
+    ),
+]
+
+
+class ReplayBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is sent; nothing: the record as it was."""
+
+    value: EditedValue | None = None
+
+
 class WholeLetter(Letter, frozen=True, kw_only=True):
     """With the record itself, byte for byte: what is text in UTF-8 as it is, and all else in base64."""
 
@@ -79,7 +110,9 @@ class WholeLetter(Letter, frozen=True, kw_only=True):
         tuple[tuple[str, str], ...], msgspec.Meta(description="Names and values in order; U+FFFD for what is no text.")
     ]
     headers_base64: Annotated[tuple[tuple[str, str], ...], msgspec.Meta(description="The same with values in base64.")]
-    can_be_replayed: Annotated[bool, msgspec.Meta(description="Whether the caller's key could send it again.")]
+    can_be_replayed: Annotated[bool, msgspec.Meta(description="Whether the caller's key could send it again as it is.")]
+    causation: Annotated[Causation, msgspec.Meta(description="Where the record came from, as far as it says so.")]
+    replays: Annotated[tuple[Replay, ...], msgspec.Meta(description="When it was sent again; the first 50.")]
 
 
 class Replayed(Struct, frozen=True, kw_only=True):
@@ -123,6 +156,7 @@ async def get_dead_letter(request: web.Request, parts: Parts, caller: Caller) ->
     key, key_base64 = _text_or_base64(row["record_key"])
     value, value_base64 = _text_or_base64(row["record_value"])
     found = _letter(row)
+    letter = _dead_letter(row, found)
     return answer(
         WholeLetter(
             **found,
@@ -132,42 +166,73 @@ async def get_dead_letter(request: web.Request, parts: Parts, caller: Caller) ->
             value_base64=value_base64,
             headers=tuple((name, value.decode(errors="replace")) for name, value in headers),
             headers_base64=tuple((name, base64.b64encode(value).decode()) for name, value in headers),
-            can_be_replayed=row["record_value"] is not None
+            can_be_replayed=why_not_replayable(letter) is None
             and Scope.DEAD_LETTERS_WRITE in caller.scopes
             and (caller.is_operator or _is_public(parts.settings, found["topic"])),
+            causation=causation(letter),
+            replays=await _replays(parts, letter, caller),
         )
     )
 
 
 async def post_replay(request: web.Request, parts: Parts, caller: Caller) -> web.Response:
-    """Send the record again as it was, with the header `headrace-replay-of`; what is wrong itself comes back."""
+    """Send the record again with the header `headrace-replay-of`, as it was or with another value.
+
+    A command without an id keeps the one of its first delivery, so it is done once, however often it is sent.
+    """
+    body = await read_body(request, ReplayBody)
     row = await _row(request, parts, caller)
     found = _letter(row)
     if not _is_public(parts.settings, found["topic"]):
         caller.require_operator()
-    if row["record_value"] is None:
-        error = f"dead letter {found['id']} does not hold the record's value: send it again from where it is, if it is"
-        raise Problem(Code.NOTHING_TO_REPLAY, error)
     letter = _dead_letter(row, found)
-    assert letter.value is not None
+    order = as_it_was(letter) if body.value is None else edited(letter, body.value.encode(), caller)
     try:
-        sent = await parts.publisher.resend(letter.topic, letter.key, letter.value, replay_headers(letter))
+        sent = await parts.publisher.resend(letter.topic, order.key, order.value, order.headers)
     except Problem as problem:
-        await _audited(request, parts, caller, letter, Outcome.FAILED, why=problem.detail)
+        await _audited(request, parts, caller, letter, order, Outcome.FAILED, why=problem.detail)
         raise
     await _audited(
-        request, parts, caller, letter, Outcome.SUCCESS, sent_partition=sent.partition, sent_offset=sent.offset
+        request, parts, caller, letter, order, Outcome.SUCCESS, sent_partition=sent.partition, sent_offset=sent.offset
     )
     replayed = Replayed(id=letter.id, topic=letter.topic, partition=sent.partition, offset=sent.offset)
     return answer(replayed, status=202)
 
 
 async def _audited(
-    request: web.Request, parts: Parts, caller: Caller, letter: DeadLetter, outcome: Outcome, **sides: Any
+    request: web.Request, parts: Parts, caller: Caller, letter: DeadLetter, order: Order, outcome: Outcome, **sides: Any
 ) -> None:
-    act = Act.DEAD_LETTER_REPLAYED
-    sides = {**sides, "session_id": letter.session_id, "dead_letter": letter.id}
-    await audited(request, parts, caller, act, outcome, **sides)
+    sides = {
+        **sides,
+        "session_id": order.session_id,
+        "dead_letter": letter.id,
+        "command_id": order.command_id,
+        "edited": order.is_edited or None,
+    }
+    await audited(request, parts, caller, Act.DEAD_LETTER_REPLAYED, outcome, **sides)
+
+
+async def _replays(parts: Parts, letter: DeadLetter, caller: Caller) -> tuple[Replay, ...]:
+    """Those that the caller may know of: an operator can have sent it to another session."""
+    rows = await parts.database.fetch("dead_letter_replays", letter.id, letter.at)
+    rows = [row for row in rows if (row["session_id"] or "").startswith(caller.session_prefix)]
+    records = [f"{letter.topic}/{row['sent_partition']}/{row['sent_offset']}" for row in rows]
+    sessions, commands = ([row[name] for row in rows] for name in ("session_id", "command_id"))
+    ends = await parts.database.fetch("dead_letter_ends", records, sessions, commands) if rows else []
+    by_record = {end["record"]: end for end in ends}
+    return tuple(
+        Replay(
+            at=row["at"],
+            record=record,
+            edited=row["edited"],
+            session_id=row["session_id"],
+            command_id=row["command_id"],
+            dead_letter=by_record[record]["letter"],
+            event=by_record[record]["end_type"],
+            turn_id=by_record[record]["turn_id"],
+        )
+        for row, record in zip(rows, records, strict=True)
+    )
 
 
 async def _row(request: web.Request, parts: Parts, caller: Caller) -> Any:
@@ -261,6 +326,7 @@ ROUTES = (
         summary="Send a dead letter's record again",
         tag="dead letters",
         scope=Scope.DEAD_LETTERS_WRITE,
+        body=ReplayBody,
         answers={202: Replayed},
     ),
 )
