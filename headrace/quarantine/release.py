@@ -36,7 +36,7 @@ async def list_quarantines(settings: Settings) -> list[Quarantine]:
     letters = await list_dead_letters(settings, Selection(cause=Cause.CORE_ERROR))
     if not letters:
         return []
-    since = min(letter.record_at or letter.at for letter in letters) - LONGEST_WAIT
+    since = min(min(letter.record_at or letter.at, letter.at) for letter in letters) - LONGEST_WAIT
     sessions = {letter.session_id for letter in letters if letter.session_id is not None}
     facts = await _facts(settings, sessions, since, {letter.partition for letter in letters})
     found = standing(letters, facts)

@@ -18,6 +18,7 @@ from chaos.cluster import Cluster
 from chaos.promise import ENDS
 from line import Line, serving
 
+from headrace.dead_letters.send import Order, replay_all
 from headrace.replay.fold import fold
 from headrace.replay.source import read_session
 from runtime.settings import Settings
@@ -96,23 +97,31 @@ async def test_replaying_twice_changes_nothing(line: Line, headrace: Headrace, c
     assert (await headrace(*select)).status == 2, "nobody can be asked"
     assert not [record for record in line.records["user-messages"] if dict(record.headers).get("headrace-replay-of")]
 
+    first = await headrace("dlq", "replay", letters[0].id)
+    assert first.status == 0, first.err
     both = await asyncio.gather(headrace(*select, "--yes"), headrace(*select, "--yes"))
     assert [ended.status for ended in both] == [0, 0]
     for one in letters:
         assert (await line.end(str(one.session_id), one.id))["type"] == "turn_completed"
+    settings = Settings(brokers=cluster.kafka.bootstrap, topic_prefix=PREFIX)
+    # Who looked before the others had sent anything sends all of them.
+    late = [sent async for sent in replay_all(settings, [Order(letter=one) for one in letters])]
+    assert len(late) == count
     third = await headrace(*select, "--yes")
     assert Counter(each.get("verdict") for each in third.objects) == {"replayed_already": count, "refused_again": 1}
     fourth = await headrace("dlq", "replay", letters[0].id)
     assert [each["verdict"] for each in fourth.objects] == ["replayed_already"]
 
-    await line.ask("twice-after", "And now?")
+    again = [record for record in line.records["user-messages"] if dict(record.headers).get("headrace-replay-of")]
+    assert len(again) >= 2 * count
+    for session in range(3):
+        await line.ask(f"twice-{session}", "And now?", id="last")
     for session in range(3):
         ends = [event for event in line.events(f"twice-{session}") if event["type"] in ENDS]
-        assert [end["message_id"] for end in ends] == [
-            one.id for one in letters if one.session_id == f"twice-{session}"
-        ]
+        wanted = [one.id for one in letters if one.session_id == f"twice-{session}"]
+        assert [end["message_id"] for end in ends] == [*wanted, "last"]
     calls = {call: made for call, made in (await cluster.model_calls()).items() if call.startswith("twice-")}
-    assert len([call for call in calls if not call.startswith("twice-after")]) == count
+    assert len(calls) == count + 3
     assert {made["started"] for made in calls.values()} == {1}
 
 
