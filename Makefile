@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint docs
+.PHONY: help setup demo dev test lint docs chaos
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,3 +42,9 @@ lint: setup
 
 docs: setup ## Write the generated documents and the generated parts of README.md
 	$(BIN)/python docs/generate.py
+
+# ROUNDS=3 runs all of it three times; ONLY="kill -9" runs the scenarios whose name has this in it.
+ROUNDS ?= 1
+ONLY ?=
+chaos: setup ## Kill, pause and cut off everything while people write, and print a table
+	PYTHONPATH=tests:. $(BIN)/python -m chaos --rounds $(ROUNDS) --only "$(ONLY)"

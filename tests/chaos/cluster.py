@@ -38,6 +38,11 @@ class Worker:
 
     async def start(self) -> None:
         """Start it and wait until it is ready."""
+        await self.begin()
+        await self.ready()
+
+    async def begin(self) -> None:
+        """Start it."""
         self._process = ManagedProcess(
             f"worker-{self._number}",
             [sys.executable, "-m", "headrace", "worker"],
@@ -48,11 +53,11 @@ class Worker:
                 "HEADRACE_NAME": f"worker-{self._number}",
                 "ANTHROPIC_BASE_URL": self._cluster.model_url,
                 "ANTHROPIC_API_KEY": "simulated",
+                **self._cluster.environment,
                 **self._environment,
             },
         )
         await self._process.start()
-        await self.ready()
 
     async def ready(self) -> None:
         deadline = time.monotonic() + READY_S
@@ -98,12 +103,21 @@ class Worker:
 
 
 class Cluster:
-    """Kafka, a simulated model, and any number of workers, in `home`."""
+    """Kafka, a simulated model, and any number of workers, in `home`; `environment` is what all workers are told."""
 
-    def __init__(self, home: Path, *, latency_s: float = 0.0, secure: Credentials | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        latency_s: float = 0.0,
+        secure: Credentials | None = None,
+        kafka: EmbeddedKafka | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.home = home
         self.secure = secure
-        self.kafka = EmbeddedKafka(home, port=free_port(frozenset()), secure=secure)
+        self.kafka = kafka or EmbeddedKafka(home, port=free_port(frozenset()), secure=secure)
+        self.environment = dict(environment or {})
         self.workers: list[Worker] = []
         self._model_port = free_port(frozenset())
         self._latency_s = latency_s
@@ -194,13 +208,14 @@ class Cluster:
 
     async def events(self) -> list[dict[str, Any]]:
         """All agent events that are there, in the order of each partition."""
-        return [orjson.loads(record.value) for record in await self._read("agent-events")]
+        return [orjson.loads(record.value) for record in await self.read("agent-events")]
 
     async def topics(self) -> dict[str, list[aiokafka.ConsumerRecord]]:
         """All records of all topics, in the order of each partition."""
-        return {topic.name: await self._read(topic.name) for topic in TOPICS}
+        return {topic.name: await self.read(topic.name) for topic in TOPICS}
 
-    async def _read(self, topic: str) -> list[aiokafka.ConsumerRecord]:
+    async def read(self, topic: str) -> list[aiokafka.ConsumerRecord]:
+        """All records of a topic, in the order of each partition."""
         async with self._reader(topic) as consumer:
             partitions = list(consumer.assignment())
             ends = await consumer.end_offsets(partitions)

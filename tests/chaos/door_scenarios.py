@@ -1,0 +1,67 @@
+"""What happens to the stores and to the gateway while people write over HTTP, and read the feeds."""
+
+import asyncio
+from signal import SIGKILL
+
+from chaos.run import Run, Scenario
+from chaos.scenarios import CALM_S, WARM_S
+
+AWAY_S = 4.0
+
+
+async def redis_is_killed(run: Run) -> None:
+    await asyncio.sleep(WARM_S)
+    for _ in range(2):
+        await run.door.kill(run.door.valkey)
+        await asyncio.sleep(AWAY_S)
+        await run.door.valkey.start()
+        await asyncio.sleep(CALM_S)
+
+
+async def postgres_is_killed(run: Run) -> None:
+    await asyncio.sleep(WARM_S)
+    for _ in range(2):
+        await run.door.kill(run.door.postgres)
+        await asyncio.sleep(AWAY_S)
+        await run.door.postgres.start()
+        await asyncio.sleep(CALM_S)
+
+
+async def the_gateway_is_killed(run: Run) -> None:
+    await asyncio.sleep(WARM_S)
+    for _ in range(3):
+        await run.door.kill(run.door.gateway)
+        await asyncio.sleep(AWAY_S)
+
+
+async def the_projections_are_killed(run: Run) -> None:
+    await asyncio.sleep(WARM_S)
+    for _ in range(3):
+        await run.door.kill(run.door.project)
+        await asyncio.sleep(AWAY_S)
+
+
+async def everything_is_killed(run: Run) -> None:
+    """Stores, projections, gateway, a worker and the broker, one soon after the other."""
+    door, worker = run.door, run.workers[0]
+    await asyncio.sleep(WARM_S)
+    async with run.kept_alive(), run.outage():
+        await door.kill(door.valkey)
+        await door.kill(door.project)
+        await door.kill(door.postgres)
+        worker.process.signal(SIGKILL)
+        await run.kafka.kill()
+        await door.kill(door.gateway)
+        await asyncio.gather(run.kafka.start(), door.valkey.start(), door.postgres.start())
+        await asyncio.sleep(3 * CALM_S)
+
+
+DOOR_SCENARIOS = (
+    Scenario(name="door: Redis kill -9, twice", happens=redis_is_killed, workers=1, has_door=True),
+    Scenario(name="door: PostgreSQL kill -9, twice", happens=postgres_is_killed, workers=1, has_door=True),
+    Scenario(name="door: gateway kill -9, three times", happens=the_gateway_is_killed, workers=1, has_door=True),
+    Scenario(
+        name="door: projections kill -9, three times", happens=the_projections_are_killed, workers=1, has_door=True
+    ),
+    Scenario(name="door: everything kill -9", happens=everything_is_killed, workers=1, has_door=True),
+)

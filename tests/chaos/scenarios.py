@@ -1,0 +1,198 @@
+"""What happens to workers, brokers and the model while people write."""
+
+import asyncio
+import os
+import resource
+import signal
+
+import aiohttp
+from chaos.proxy import BOTH, Way
+from chaos.run import Run, Scenario
+
+WARM_S = 4.0
+"""Until the first answers come."""
+CALM_S = 4.0
+SESSION_TIMEOUT_S = 10.0
+PAST_TIMEOUT_S = SESSION_TIMEOUT_S + 3.0
+FULL_AFTER_BYTES = 16 << 10
+
+
+async def one_of_three_is_killed(run: Run) -> None:
+    await asyncio.sleep(WARM_S)
+    await run.kill(run.workers[0])
+    await run.workers[0].start()
+    await asyncio.sleep(CALM_S)
+
+
+async def one_of_three_is_killed_for_good(run: Run) -> None:
+    await asyncio.sleep(WARM_S)
+    await run.kill(run.workers[0])
+    await asyncio.sleep(PAST_TIMEOUT_S)
+
+
+async def all_are_killed(run: Run) -> None:
+    await asyncio.sleep(WARM_S)
+    await run.kill(*run.workers)
+    await asyncio.gather(*(worker.start() for worker in run.workers))
+    await asyncio.sleep(CALM_S)
+
+
+async def all_are_killed_again_during_recovery(run: Run) -> None:
+    await asyncio.sleep(WARM_S)
+    await run.kill(*run.workers)
+    for seconds in (1.5, 2.5, 3.5):
+        await asyncio.gather(*(worker.begin() for worker in run.workers))
+        await asyncio.sleep(seconds)
+        await run.kill(*run.workers)
+    await asyncio.gather(*(worker.start() for worker in run.workers))
+    await asyncio.sleep(CALM_S)
+
+
+async def one_is_paused_past_its_session_timeout(run: Run) -> None:
+    await asyncio.sleep(WARM_S)
+    async with run.outage():
+        os.kill(run.workers[0].pid, signal.SIGSTOP)
+        await asyncio.sleep(PAST_TIMEOUT_S)
+        os.kill(run.workers[0].pid, signal.SIGCONT)
+        await asyncio.sleep(CALM_S)
+
+
+async def the_broker_is_killed(run: Run) -> None:
+    await asyncio.sleep(WARM_S)
+    async with run.kept_alive(), run.outage():
+        await run.kafka.kill()
+        await run.kafka.start()
+        await asyncio.sleep(2 * CALM_S)
+
+
+async def the_network_is_slow(run: Run) -> None:
+    run.kafka.proxy.delay(0.2)
+    await asyncio.sleep(3 * CALM_S)
+    run.kafka.proxy.delay(0.0)
+
+
+async def connections_are_reset(run: Run) -> None:
+    await asyncio.sleep(WARM_S)
+    async with run.kept_alive(), run.outage():
+        for _ in range(12):
+            run.kafka.proxy.reset()
+            await asyncio.sleep(0.5)
+        await asyncio.sleep(CALM_S)
+
+
+async def brokers_refuse_connections(run: Run) -> None:
+    await asyncio.sleep(WARM_S)
+    async with run.kept_alive(), run.outage():
+        run.kafka.proxy.refuse()
+        await asyncio.sleep(PAST_TIMEOUT_S)
+        run.kafka.proxy.mend()
+        await asyncio.sleep(2 * CALM_S)
+
+
+async def _cut(run: Run, way: Way, seconds: float) -> None:
+    await asyncio.sleep(WARM_S)
+    async with run.kept_alive(), run.outage():
+        run.kafka.proxy.cut(way)
+        await asyncio.sleep(seconds)
+        run.kafka.proxy.mend()
+        await asyncio.sleep(2 * CALM_S)
+
+
+async def short_cut(run: Run) -> None:
+    await _cut(run, BOTH, SESSION_TIMEOUT_S / 2)
+
+
+async def cut_in_both_directions(run: Run) -> None:
+    await _cut(run, BOTH, PAST_TIMEOUT_S)
+
+
+async def cut_towards_the_brokers(run: Run) -> None:
+    await _cut(run, Way.IN, PAST_TIMEOUT_S)
+
+
+async def cut_towards_the_workers(run: Run) -> None:
+    await _cut(run, Way.OUT, PAST_TIMEOUT_S)
+
+
+async def the_model_is_overloaded(run: Run) -> None:
+    await asyncio.sleep(WARM_S)
+    async with aiohttp.ClientSession() as http:
+        url = f"{run.cluster.model_url}/control/faults"
+        (await http.put(url, json=[{"kind": "529"}])).raise_for_status()
+        await asyncio.sleep(2 * CALM_S)
+        (await http.delete(url)).raise_for_status()
+
+
+async def the_model_is_down(run: Run) -> None:
+    await asyncio.sleep(WARM_S)
+    async with run.outage():
+        run.model.refuse()
+        await asyncio.sleep(2 * CALM_S)
+        run.model.mend()
+
+
+async def the_model_is_slow(run: Run) -> None:
+    run.model.delay(2.0)
+    await asyncio.sleep(3 * CALM_S)
+    run.model.delay(0.0)
+
+
+async def workers_are_replaced_one_by_one(run: Run) -> None:
+    await asyncio.sleep(WARM_S)
+    for worker in run.workers:
+        await worker.stop()
+        await worker.start()
+        await asyncio.sleep(1.0)
+
+
+async def workers_come_and_go(run: Run) -> None:
+    await asyncio.sleep(WARM_S)
+    for _ in range(2):
+        await run.cluster.add_worker()
+        await asyncio.sleep(1.0)
+    for worker in run.workers[:2]:
+        await worker.stop()
+        await asyncio.sleep(1.0)
+    await asyncio.sleep(SESSION_TIMEOUT_S)
+
+
+async def the_disk_is_full(run: Run) -> None:
+    """No file of the first worker may grow any more, which is what a quota does; then there is room again."""
+    worker = run.workers[0]
+    await asyncio.sleep(WARM_S)
+    files = (file for file in worker.data_dir.rglob("*.log") if file.is_file())
+    largest = max(file.stat().st_size for file in (*files, worker.process.log_path))
+    async with run.outage():
+        limit = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (largest + FULL_AFTER_BYTES, limit[1]))
+        async with asyncio.timeout(30):
+            end = await worker.process.wait()
+        assert end.code == 1, f"expected status 1, got {end}"
+    said = [line for line in worker.log() if line.get("event") == "worker_stopped"]
+    assert len(said) == 1, worker.process.log_tail()
+    assert "File too large" in said[0]["error"], said
+    await worker.start()
+    await asyncio.sleep(CALM_S)
+
+
+SCENARIOS = (
+    Scenario(name="kill -9 of one of three", happens=one_of_three_is_killed),
+    Scenario(name="kill -9 of one of three, for good", happens=one_of_three_is_killed_for_good),
+    Scenario(name="kill -9 of all three", happens=all_are_killed),
+    Scenario(name="kill -9 of all, again during recovery", happens=all_are_killed_again_during_recovery),
+    Scenario(name="paused past the session timeout", happens=one_is_paused_past_its_session_timeout),
+    Scenario(name="broker: kill -9 and restart", happens=the_broker_is_killed),
+    Scenario(name="brokers: 200 ms away", happens=the_network_is_slow, repeats_nothing=True),
+    Scenario(name="brokers: connections reset", happens=connections_are_reset),
+    Scenario(name="brokers: connections refused", happens=brokers_refuse_connections),
+    Scenario(name="brokers: black hole, 5 s", happens=short_cut),
+    Scenario(name="brokers: black hole, 13 s", happens=cut_in_both_directions),
+    Scenario(name="brokers: nothing reaches them, 13 s", happens=cut_towards_the_brokers),
+    Scenario(name="brokers: nothing comes back, 13 s", happens=cut_towards_the_workers),
+    Scenario(name="model: answers 529", happens=the_model_is_overloaded),
+    Scenario(name="model: down", happens=the_model_is_down),
+    Scenario(name="model: 2 s further away", happens=the_model_is_slow, repeats_nothing=True),
+    Scenario(name="rolling restart", happens=workers_are_replaced_one_by_one, repeats_nothing=True),
+    Scenario(name="1 worker, 3, 1", happens=workers_come_and_go, workers=1, repeats_nothing=True),
+    Scenario(name="disk full", happens=the_disk_is_full, workers=2, padding=4_000),
+)
