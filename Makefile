@@ -29,8 +29,9 @@ demo: setup ## Start the stack, watch a conversation with tool calls, then talk 
 dev: setup ## Run the stack until Ctrl-C; its data stays
 	@$(BIN)/headrace dev
 
+# Two files at a time: most of the time passes while servers start, stop and are waited for.
 test: setup lint ## Everything that must pass
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile --durations 15
 
 lint: setup
 	$(BIN)/ruff check .
