@@ -118,6 +118,9 @@ class Recorder:
                 await emitted
         items = coalesced(write for handled in batch for write in handled.writes)
         if items:
+            # The fence is the brokers'. Redpanda, by its source, compares a late batch's number instead of its epoch, and
+            # could let one through; a worker that was paused finds out here that it must ask first.
+            await self._shell.lease.held()
             written = [
                 await self._shell.outbox.append(
                     self._table.changelog_topic, key=key, value=value, headers=[], partition=partition
