@@ -118,8 +118,8 @@ class Recorder:
                 await emitted
         items = coalesced(write for handled in batch for write in handled.writes)
         if items:
-            # The fence is the brokers'. Redpanda, by its source, compares a late batch's number instead of its epoch, and
-            # could let one through; a worker that was paused finds out here that it must ask first.
+            # The fence is the brokers'. Redpanda, by its source, compares a late batch's number instead of its epoch,
+            # and could let one through; a worker that was paused finds out here that it must ask first.
             await self._shell.lease.held()
             written = [
                 await self._shell.outbox.append(
