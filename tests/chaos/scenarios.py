@@ -19,8 +19,9 @@ FULL_AFTER_BYTES = 16 << 10
 
 async def one_of_three_is_killed(run: Run) -> None:
     await asyncio.sleep(WARM_S)
-    await run.kill(run.workers[0])
-    await run.workers[0].start()
+    async with run.back_in_time():
+        await run.kill(run.workers[0])
+        await run.workers[0].start()
     await asyncio.sleep(CALM_S)
 
 
@@ -32,19 +33,21 @@ async def one_of_three_is_killed_for_good(run: Run) -> None:
 
 async def all_are_killed(run: Run) -> None:
     await asyncio.sleep(WARM_S)
-    await run.kill(*run.workers)
-    await asyncio.gather(*(worker.start() for worker in run.workers))
+    async with run.back_in_time():
+        await run.kill(*run.workers)
+        await asyncio.gather(*(worker.start() for worker in run.workers))
     await asyncio.sleep(CALM_S)
 
 
 async def all_are_killed_again_during_recovery(run: Run) -> None:
     await asyncio.sleep(WARM_S)
-    await run.kill(*run.workers)
-    for seconds in (1.5, 2.5, 3.5):
-        await asyncio.gather(*(worker.begin() for worker in run.workers))
-        await asyncio.sleep(seconds)
+    async with run.back_in_time():
         await run.kill(*run.workers)
-    await asyncio.gather(*(worker.start() for worker in run.workers))
+        for seconds in (1.5, 2.5, 3.5):
+            await asyncio.gather(*(worker.begin() for worker in run.workers))
+            await asyncio.sleep(seconds)
+            await run.kill(*run.workers)
+        await asyncio.gather(*(worker.start() for worker in run.workers))
     await asyncio.sleep(CALM_S)
 
 
@@ -140,16 +143,19 @@ async def the_model_is_slow(run: Run) -> None:
 async def workers_are_replaced_one_by_one(run: Run) -> None:
     await asyncio.sleep(WARM_S)
     for worker in run.workers:
-        await worker.stop()
-        await worker.start()
+        async with run.back_in_time():
+            await worker.stop()
+            await worker.start()
         await asyncio.sleep(1.0)
 
 
 async def workers_come_and_go(run: Run) -> None:
     await asyncio.sleep(WARM_S)
     for _ in range(2):
-        await run.cluster.add_worker()
-        await asyncio.sleep(1.0)
+        # Its partitions were another's, whose calls there are made again.
+        async with run.outage():
+            await run.cluster.add_worker()
+            await asyncio.sleep(1.0)
     for worker in run.workers[:2]:
         await worker.stop()
         await asyncio.sleep(1.0)
@@ -182,17 +188,17 @@ SCENARIOS = (
     Scenario(name="kill -9 of all, again during recovery", happens=all_are_killed_again_during_recovery),
     Scenario(name="paused past the session timeout", happens=one_is_paused_past_its_session_timeout),
     Scenario(name="broker: kill -9 and restart", happens=the_broker_is_killed),
-    Scenario(name="brokers: 200 ms away", happens=the_network_is_slow, repeats_nothing=True),
+    Scenario(name="brokers: 200 ms away", happens=the_network_is_slow),
     Scenario(name="brokers: connections reset", happens=connections_are_reset),
     Scenario(name="brokers: connections refused", happens=brokers_refuse_connections),
     Scenario(name="brokers: black hole, 5 s", happens=short_cut),
     Scenario(name="brokers: black hole, 13 s", happens=cut_in_both_directions),
     Scenario(name="brokers: nothing reaches them, 13 s", happens=cut_towards_the_brokers),
     Scenario(name="brokers: nothing comes back, 13 s", happens=cut_towards_the_workers),
-    Scenario(name="model: answers 529", happens=the_model_is_overloaded),
-    Scenario(name="model: down", happens=the_model_is_down),
-    Scenario(name="model: 2 s further away", happens=the_model_is_slow, repeats_nothing=True),
-    Scenario(name="rolling restart", happens=workers_are_replaced_one_by_one, repeats_nothing=True),
-    Scenario(name="1 worker, 3, 1", happens=workers_come_and_go, workers=1, repeats_nothing=True),
+    Scenario(name="model: answers 529", happens=the_model_is_overloaded, model_fails=True),
+    Scenario(name="model: down", happens=the_model_is_down, model_fails=True),
+    Scenario(name="model: 2 s further away", happens=the_model_is_slow),
+    Scenario(name="rolling restart", happens=workers_are_replaced_one_by_one),
+    Scenario(name="1 worker, 3, 1", happens=workers_come_and_go, workers=1),
     Scenario(name="disk full", happens=the_disk_is_full, workers=2, padding=4_000),
 )
