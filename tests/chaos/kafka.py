@@ -1,4 +1,4 @@
-"""The embedded broker with one more listener, which its clients reach through a proxy."""
+"""The embedded broker with more listeners, whose clients reach it through proxies."""
 
 from pathlib import Path
 
@@ -10,27 +10,29 @@ from headrace.stack.ports import LOOPBACK, free_port
 
 
 class ProxiedKafka(EmbeddedKafka):
-    """Who begins with `proxied` stays behind the proxy: the broker says that this is its address."""
+    """Who begins at a proxy's address stays behind it: the broker says that this is its own.
+
+    `proxy` is for all workers; `lonely` for one of them, so that it can be cut off alone.
+    """
 
     def __init__(self, home: Path) -> None:
-        port, self._behind = free_port(), free_port()
-        super().__init__(home, port=port)
-        self.proxy = Proxy(free_port(), self._behind)
+        super().__init__(home, port=free_port())
+        self.proxy = Proxy(free_port(), free_port())
+        self.lonely = Proxy(free_port(), free_port())
 
     @property
-    def proxied(self) -> str:
-        return f"{LOOPBACK}:{self.proxy.port}"
+    def proxies(self) -> dict[str, Proxy]:
+        """By the names of their listeners."""
+        return {"PROXIED": self.proxy, "LONELY": self.lonely}
 
     async def _write_config(self, artifacts: KafkaArtifacts) -> None:
         await super()._write_config(artifacts)
         path = self.home / "server.properties"
-        lines = []
-        for line in path.read_text().splitlines():
-            key = line.partition("=")[0]
-            more = {
-                "listeners": f",PROXIED://{LOOPBACK}:{self._behind}",
-                "advertised.listeners": f",PROXIED://{self.proxied}",
-                "listener.security.protocol.map": ",PROXIED:PLAINTEXT",
-            }.get(key, "")
-            lines.append(line + more)
-        path.write_text("".join(f"{line}\n" for line in lines))
+        names = self.proxies.items()
+        more = {
+            "listeners": [f"{name}://{LOOPBACK}:{proxy.target}" for name, proxy in names],
+            "advertised.listeners": [f"{name}://{proxy.address}" for name, proxy in names],
+            "listener.security.protocol.map": [f"{name}:PLAINTEXT" for name in self.proxies],
+        }
+        lines = path.read_text().splitlines()
+        path.write_text("".join(",".join([line, *more.get(line.partition("=")[0], [])]) + "\n" for line in lines))

@@ -39,6 +39,11 @@ class Proxy:
         self._ends: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()
 
+    @property
+    def address(self) -> str:
+        """What clients are told."""
+        return f"127.0.0.1:{self.port}"
+
     async def start(self) -> None:
         self.mend()
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)

@@ -46,17 +46,23 @@ class Run:
         environment = {
             "HEADRACE_AGENTS": str(HERE / "agents.toml"),
             "HEADRACE_TOOLS": str(HERE / "tools.py"),
-            "HEADRACE_BROKERS": self.kafka.proxied,
-            "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{self.model.port}",
+            "HEADRACE_BROKERS": self.kafka.proxy.address,
+            "ANTHROPIC_BASE_URL": f"http://{self.model.address}",
             tools.FILE: str(self.notes),
         }
         self.cluster = Cluster(home, latency_s=LATENCY_S, kafka=self.kafka, environment=environment)
         self.model.target = int(self.cluster.model_url.rpartition(":")[2])
+        self._proxies = (*self.kafka.proxies.values(), self.model)
         self.watch = Watch()
         self.outages: list[Outage] = []
         self.repaired_at: float | None = None
         self.restarts = 0
         self._door = Door(home) if scenario.has_door else None
+
+    @property
+    def networks(self) -> tuple[Proxy, ...]:
+        """Between the workers and the brokers: that of the first worker, that of all others."""
+        return (self.kafka.lonely, self.kafka.proxy)
 
     @property
     def door(self) -> Door:
@@ -69,8 +75,12 @@ class Run:
 
     async def start(self) -> None:
         scenario = self._scenario
-        await asyncio.gather(self.kafka.proxy.start(), self.model.start())
-        await self.cluster.start(scenario.workers)
+        await asyncio.gather(*(proxy.start() for proxy in self._proxies))
+        await self.cluster.start(workers=0)
+        numbers = range(2, scenario.workers + 1)
+        lonely = Worker(self.cluster, 1, {"HEADRACE_BROKERS": self.kafka.lonely.address})
+        self.cluster.workers = [lonely, *(Worker(self.cluster, number) for number in numbers)]
+        await asyncio.gather(*(worker.start() for worker in self.workers))
         brokers = self.kafka.bootstrap
         if self._door is None:
             self.load: Load = Load(brokers, scenario.per_s, padding=scenario.padding)
@@ -82,12 +92,12 @@ class Run:
         for worker in self.workers:
             if worker.is_running:
                 worker.process.signal(signal.SIGCONT)
-        self.kafka.proxy.mend()
-        self.model.mend()
+        for proxy in self._proxies:
+            proxy.mend()
         if self._door is not None:
             await self._door.stop()
         await self.cluster.stop()
-        await asyncio.gather(self.kafka.proxy.stop(), self.model.stop())
+        await asyncio.gather(*(proxy.stop() for proxy in self._proxies))
 
     @asynccontextmanager
     async def outage(self) -> AsyncIterator[None]:

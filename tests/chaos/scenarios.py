@@ -4,9 +4,10 @@ import asyncio
 import os
 import resource
 import signal
+from collections.abc import Iterable
 
 import aiohttp
-from chaos.proxy import BOTH, Way
+from chaos.proxy import BOTH, Proxy, Way
 from chaos.run import Run, Scenario
 
 WARM_S = 4.0
@@ -69,16 +70,19 @@ async def the_broker_is_killed(run: Run) -> None:
 
 
 async def the_network_is_slow(run: Run) -> None:
-    run.kafka.proxy.delay(0.2)
+    for network in run.networks:
+        network.delay(0.2)
     await asyncio.sleep(3 * CALM_S)
-    run.kafka.proxy.delay(0.0)
+    for network in run.networks:
+        network.delay(0.0)
 
 
 async def connections_are_reset(run: Run) -> None:
     await asyncio.sleep(WARM_S)
     async with run.kept_alive(), run.outage():
         for _ in range(12):
-            run.kafka.proxy.reset()
+            for network in run.networks:
+                network.reset()
             await asyncio.sleep(0.5)
         await asyncio.sleep(CALM_S)
 
@@ -86,35 +90,53 @@ async def connections_are_reset(run: Run) -> None:
 async def brokers_refuse_connections(run: Run) -> None:
     await asyncio.sleep(WARM_S)
     async with run.kept_alive(), run.outage():
-        run.kafka.proxy.refuse()
+        for network in run.networks:
+            network.refuse()
         await asyncio.sleep(PAST_TIMEOUT_S)
-        run.kafka.proxy.mend()
+        for network in run.networks:
+            network.mend()
         await asyncio.sleep(2 * CALM_S)
 
 
-async def _cut(run: Run, way: Way, seconds: float) -> None:
+async def _cut(run: Run, networks: Iterable[Proxy], way: Way, seconds: float) -> None:
     await asyncio.sleep(WARM_S)
     async with run.kept_alive(), run.outage():
-        run.kafka.proxy.cut(way)
+        for network in networks:
+            network.cut(way)
         await asyncio.sleep(seconds)
-        run.kafka.proxy.mend()
+        for network in networks:
+            network.mend()
         await asyncio.sleep(2 * CALM_S)
 
 
 async def short_cut(run: Run) -> None:
-    await _cut(run, BOTH, SESSION_TIMEOUT_S / 2)
+    await _cut(run, run.networks, BOTH, SESSION_TIMEOUT_S / 2)
 
 
 async def cut_in_both_directions(run: Run) -> None:
-    await _cut(run, BOTH, PAST_TIMEOUT_S)
+    await _cut(run, run.networks, BOTH, PAST_TIMEOUT_S)
 
 
 async def cut_towards_the_brokers(run: Run) -> None:
-    await _cut(run, Way.IN, PAST_TIMEOUT_S)
+    await _cut(run, run.networks, Way.IN, PAST_TIMEOUT_S)
 
 
 async def cut_towards_the_workers(run: Run) -> None:
-    await _cut(run, Way.OUT, PAST_TIMEOUT_S)
+    await _cut(run, run.networks, Way.OUT, PAST_TIMEOUT_S)
+
+
+async def one_is_cut_off(run: Run) -> None:
+    """The others take over; what it had sent arrives when the network is mended."""
+    await _cut(run, [run.kafka.lonely], BOTH, PAST_TIMEOUT_S)
+
+
+async def one_hears_nothing(run: Run) -> None:
+    """What it sends arrives at once, and it does not know."""
+    await _cut(run, [run.kafka.lonely], Way.OUT, PAST_TIMEOUT_S)
+
+
+async def one_is_not_heard(run: Run) -> None:
+    await _cut(run, [run.kafka.lonely], Way.IN, PAST_TIMEOUT_S)
 
 
 async def the_model_is_overloaded(run: Run) -> None:
@@ -195,6 +217,9 @@ SCENARIOS = (
     Scenario(name="brokers: black hole, 13 s", happens=cut_in_both_directions),
     Scenario(name="brokers: nothing reaches them, 13 s", happens=cut_towards_the_brokers),
     Scenario(name="brokers: nothing comes back, 13 s", happens=cut_towards_the_workers),
+    Scenario(name="one of three cut off, 13 s", happens=one_is_cut_off),
+    Scenario(name="one of three hears nothing, 13 s", happens=one_hears_nothing),
+    Scenario(name="one of three is not heard, 13 s", happens=one_is_not_heard),
     Scenario(name="model: answers 529", happens=the_model_is_overloaded, model_fails=True),
     Scenario(name="model: down", happens=the_model_is_down, model_fails=True),
     Scenario(name="model: 2 s further away", happens=the_model_is_slow),
