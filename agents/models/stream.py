@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from agents.models.faults import Fault, of_stream_error, stream_broken, unknown_block
 from schemas.content import AssistantBlock, RedactedThinkingBlock, TextBlock, ThinkingBlock, ToolUseBlock
+from schemas.refusal import UNREADABLE
 from schemas.usage import Usage
 
 BLOCK_TYPES = frozenset({"text", "thinking", "redacted_thinking", "tool_use"})
@@ -110,7 +111,7 @@ class MessageAssembler:
         try:
             event = _decode_event(data)
             return self._apply(event)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             return stream_broken(f"an event is not what the Messages API sends ({error})")
 
     def take_text(self) -> str:
@@ -221,7 +222,7 @@ class MessageAssembler:
             return stream_broken("a tool use has no id or no name")
         try:
             arguments = _decode_input(written) if written else block.input or {}
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             if self.stop_reason != MAX_TOKENS:
                 return stream_broken(f"the input of tool {block.name} is not a JSON object ({error})")
             arguments = {}

@@ -138,6 +138,8 @@ def test_an_early_end_is_a_broken_stream(events: list[Event]) -> None:
         b"{",
         b"[]",
         b"{}",
+        b'{"type": "\xff"}',
+        b'{"\xe4": 1}',
         b'{"type": "message_start", "message": 3}',
         b'{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "no start"}}',
         b'{"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "no message"}}',
@@ -165,7 +167,7 @@ def test_an_unknown_block_is_a_fault_and_an_unknown_event_is_not() -> None:
     assert not fault.retryable
 
 
-@pytest.mark.parametrize("parts", [["{"], ["[]"], ['{"a": tru'], ["3"]])
+@pytest.mark.parametrize("parts", [["{"], ["[]"], ['{"a": tru'], ["3"], ['{"a": ' + "[" * 100_000]])
 def test_broken_tool_input_is_a_broken_stream(parts: list[str]) -> None:
     """No tool is called with arguments that nobody can read."""
     fault = finished(*tool_use(*parts), *end("tool_use"))
