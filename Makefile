@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint docs chaos
+.PHONY: help setup demo dev test sim lint docs chaos
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ dev: setup ## Run the stack until Ctrl-C; its data stays
 # Two files at a time: most of the time passes while servers start, stop and are waited for.
 test: setup lint ## Everything that must pass
 	$(BIN)/pytest -n 2 --dist loadfile --durations 15
+
+sim: setup ## Simulate: SEEDS=10000 runs, or SEED=7 shown step by step
+	@PYTHONPATH=tests:. $(BIN)/python -m simulation --seeds $(or $(SEEDS),1000) --first $(or $(FIRST_SEED),0) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS)) $(if $(WITHOUT),--without '$(WITHOUT)')
 
 lint: setup
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from zlib import crc32
@@ -30,6 +30,7 @@ class Sent:
     epoch: int | None = None
     offset: int | None = None
     is_refused: bool = False
+    is_late: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -42,9 +43,15 @@ class Outbox:
     error: OSError | None = None
     """Of the first record that may be lost: nothing more may be sent after it."""
     gate: asyncio.Future[None] | None = None
+    room: int | None = None
+    """How many more records it takes before back-pressure holds whoever appends."""
     claims: dict[Place, int] = field(default_factory=dict)
     is_late: bool = False
     """Whether its worker is taken for dead: its records arrive all the same."""
+    generation: int = 0
+    """Of the assignment. What was appended in an earlier one, and is on its way yet, is late too."""
+    stalled: dict[Place, datetime] = field(default_factory=dict)
+    """Until when the sends to a partition fail, and are sent again by the producer."""
 
     def partition_of(self, key: bytes) -> int:
         return partition_of(key)
@@ -52,8 +59,14 @@ class Outbox:
     async def append(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
     ) -> asyncio.Future[int]:
+        generation = self.generation
+        if self.room is not None:
+            self.room -= 1
+            if self.room < 0:
+                self.hold()
         if self.gate is not None:
-            await self.gate
+            # Shielded: one who is cancelled while waiting does not take the others along.
+            await asyncio.shield(self.gate)
         if self.is_dead:
             raise asyncio.CancelledError
         if self.error is not None:
@@ -67,11 +80,13 @@ class Outbox:
         if topic == CHANGELOG and epoch is None:
             raise FencedError(topic, partition)
         sent = Sent((key, value, headers), asyncio.get_running_loop().create_future(), epoch)
+        sent.is_late = generation != self.generation
         self.in_flight[topic, partition].append(sent)
         return sent.acknowledged
 
     def hold(self) -> None:
         """From now on back-pressure holds whoever appends."""
+        self.room = None
         self.gate = asyncio.get_running_loop().create_future()
 
     def release(self) -> None:
@@ -85,7 +100,20 @@ class Outbox:
             self.broker.store((topic, partition_of(key)), key, value, headers)
 
     def places(self) -> list[Place]:
-        return sorted(place for place, line in self.in_flight.items() if line)
+        """Where a record is on its way, and the broker takes it now."""
+        now = self.broker.now
+        return sorted(
+            place
+            for place, line in self.in_flight.items()
+            if line and not (self.stalled and self.stalled.get(place, now) > now)
+        )
+
+    def begin_generation(self) -> None:
+        """The wait of a rebalance is over: what has not arrived comes when others may have looked already."""
+        self.generation += 1
+        for line in self.in_flight.values():
+            for sent in line:
+                sent.is_late = True
 
     def arrive(self, place: Place, count: int) -> None:
         """The broker stores the next `count` records of the partition that it does not have yet."""
@@ -95,7 +123,7 @@ class Outbox:
                 sent.is_refused = True
                 continue
             sent.offset = self.broker.store(place, *sent.record)
-            if self.is_late:
+            if self.is_late or sent.is_late:
                 self.broker.late.add((*place, sent.offset))
 
     def acknowledge(self, place: Place) -> None:
@@ -131,11 +159,12 @@ class Broker:
         self.late: set[tuple[str, int, int]] = set()
         """Topic, partition and offset of what workers wrote that were taken for dead."""
         self._last_claim = 0
+        self._last_worker = 0
         self._claimed: dict[Place, int] = {}
         self.logs: defaultdict[Place, list[Record]] = defaultdict(list)
         self.committed: dict[Place, int] = {}
 
-    def store(self, place: Place, key: bytes | None, value: bytes | None, headers: Headers) -> int:
+    def store(self, place: Place, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> int:
         log = self.logs[place]
         record = Record(
             topic=place[0],
@@ -148,6 +177,10 @@ class Broker:
         )
         log.append(record)
         return record.offset
+
+    def next_worker(self) -> str:
+        self._last_worker += 1
+        return f"worker-{self._last_worker}"
 
     def next_claim(self) -> int:
         """What the coordinator hands out: it counts when a record that has it is stored."""

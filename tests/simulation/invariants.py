@@ -4,7 +4,7 @@ Pure over what was recorded, so that the simulation and runs against a real brok
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,13 +12,39 @@ from agents.catalog import Catalog
 from agents.draft import Step
 from agents.reducer import reduce
 from agents.session import AssistantEntry, Session, ToolResultEntry
-from schemas.codec import decode_agent_event, decode_dead_letter, decode_session_event
+from schemas.codec import (
+    decode_agent_event,
+    decode_broadcast,
+    decode_call_model,
+    decode_call_tool,
+    decode_command,
+    decode_dead_letter,
+    decode_session_event,
+)
+from schemas.dead_letter import DeadLetter
 from schemas.events import AgentEvent, TurnCancelled, TurnCompleted, TurnFailed
-from schemas.log import MessageAccepted, ModelCompleted
-from schemas.topics import AGENT_EVENTS, DEAD_LETTERS, SESSION_LOG, USER_MESSAGES
+from schemas.log import MessageAccepted, ModelCompleted, SessionEvent
+from schemas.refusal import UNREADABLE, RefusedError, check_broadcast
+from schemas.topics import (
+    AGENT_EVENTS,
+    BROADCASTS,
+    DEAD_LETTERS,
+    LLM_REQUESTS,
+    SESSION_LOG,
+    TOOL_CALLS,
+    USER_MESSAGES,
+)
 from streams.store import HEAD_PREFIX, load
 
 Key = tuple[str, str]
+Folded = tuple[dict[str, Session | None], dict[str, Step]]
+DECODERS: Mapping[str, Callable[[bytes], object]] = {
+    USER_MESSAGES.name: decode_command,
+    BROADCASTS.name: decode_broadcast,
+    SESSION_LOG.name: decode_session_event,
+    LLM_REQUESTS.name: decode_call_model,
+    TOOL_CALLS.name: decode_call_tool,
+}
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -47,6 +73,7 @@ class Topics:
     """The records of a run, by topic, each in the order of its partition."""
 
     def __init__(self, records: Iterable[Record]) -> None:
+        self.folded: Folded | None = None
         self._by_topic: defaultdict[str, list[Record]] = defaultdict(list)
         for record in sorted(records, key=lambda record: (record.partition, record.offset)):
             self._by_topic[record.topic].append(record)
@@ -58,9 +85,7 @@ class Topics:
 def check_answers(topics: Topics) -> None:
     """Every accepted message has exactly one end, after repeated events are dropped."""
     accepted = {
-        (event.session_id, event.message_id)
-        for record in topics[SESSION_LOG.name]
-        if isinstance(event := decode_session_event(record.value or b""), MessageAccepted)
+        (event.session_id, event.message_id) for _, event in facts(topics) if isinstance(event, MessageAccepted)
     }
     ends: Counter[Key] = Counter(
         (event.session_id, event.message_id)
@@ -90,12 +115,27 @@ def distinct_events(topics: Topics) -> dict[tuple[str, int], AgentEvent]:
     return events
 
 
-def fold(topics: Topics, catalog: Catalog) -> tuple[dict[str, Session | None], dict[str, Step]]:
+def facts(topics: Topics) -> Iterator[tuple[Record, SessionEvent]]:
+    """The records of the session log that are events."""
+    for record in topics[SESSION_LOG.name]:
+        try:
+            event = decode_session_event(record.value or b"")
+        except UNREADABLE:
+            continue
+        yield record, event
+
+
+def fold(topics: Topics, catalog: Catalog) -> Folded:
     """The sessions that the log makes, and what each record of the log led to, by `topic/partition/offset`."""
+    if topics.folded is None:
+        topics.folded = _fold(topics, catalog)
+    return topics.folded
+
+
+def _fold(topics: Topics, catalog: Catalog) -> Folded:
     sessions: dict[str, Session | None] = {}
     steps: dict[str, Step] = {}
-    for record in topics[SESSION_LOG.name]:
-        event = decode_session_event(record.value or b"")
+    for record, event in facts(topics):
         step = reduce(catalog, sessions.get(event.session_id), event, record.offset)
         sessions[event.session_id] = step.session
         steps[place_of(record)] = step
@@ -140,8 +180,7 @@ def check_calls(
     calls were made again before anybody could know.
     """
     completed: dict[str, int] = {}
-    for record in topics[SESSION_LOG.name]:
-        event = decode_session_event(record.value or b"")
+    for record, event in facts(topics):
         if isinstance(event, ModelCompleted) and (record.topic, record.partition, record.offset) not in late:
             completed.setdefault(event.call_id, record.offset)
     runs: Counter[str] = Counter()
@@ -158,12 +197,43 @@ def check_calls(
 def check_refusals(topics: Topics, catalog: Catalog) -> None:
     """Every command is in the session log or in the dead letters, not in both; what the core refuses is there too."""
     letters = {decode_dead_letter(record.value or b"").id for record in topics[DEAD_LETTERS.name]}
-    facts = {dict(record.headers)["ce_id"].decode() for record in topics[SESSION_LOG.name]}
+    kept = {dict(record.headers)["ce_id"].decode() for record, _ in facts(topics)}
     for record in topics[USER_MESSAGES.name]:
         place = place_of(record)
-        assert (place in facts) != (place in letters), f"{place}: expected in the log or in the dead letters"
+        assert (place in kept) != (place in letters), f"{place}: expected in the log or in the dead letters"
     for place, step in fold(topics, catalog)[1].items():
         assert (step.refusal is None) or place in letters, f"{place} was refused, and nobody was told"
+
+
+def check_garbage(topics: Topics) -> None:
+    """What no processor can read is in the dead letters, byte for byte."""
+    letters = {letter.id: letter for letter in map(_letter, topics[DEAD_LETTERS.name])}
+    for topic, decode in DECODERS.items():
+        for record in topics[topic]:
+            try:
+                decode(record.value or b"")
+            except UNREADABLE:
+                letter = letters.get(place_of(record))
+                assert letter is not None, f"{place_of(record)} cannot be read, and nobody was told"
+                same = (letter.key, letter.value) == (record.key, record.value)
+                assert same, f"the dead letter of {place_of(record)} is not what was there"
+
+
+def check_broadcasts(topics: Topics, catalog: Catalog) -> None:
+    """Every broadcast was accepted as a message of each agent that it is for, or is in the dead letters."""
+    letters = {_letter(record).id for record in topics[DEAD_LETTERS.name]}
+    accepted = {event.session_id for _, event in facts(topics) if isinstance(event, MessageAccepted)}
+    for record in topics[BROADCASTS.name]:
+        place = place_of(record)
+        try:
+            broadcast = check_broadcast(record.value, record.at)
+        except RefusedError:
+            assert place in letters, f"the broadcast {place} was refused, and nobody was told"
+            continue
+        wanted = set(catalog.agents) if broadcast.audience == "all" else set(broadcast.audience)
+        for agent in wanted & catalog.agents.keys():
+            assert f"{broadcast.id or place}:{agent}" in accepted, f"the broadcast {place} did not come to {agent}"
+        assert wanted <= catalog.agents.keys() or place in letters, f"{place}: agents are unknown, and nobody was told"
 
 
 def check_acknowledgements(acknowledged: Iterable[tuple[str, str, int, int]]) -> None:
@@ -177,6 +247,10 @@ def check_acknowledgements(acknowledged: Iterable[tuple[str, str, int, int]]) ->
         previous = last.get((who, topic, partition))
         assert previous is None or offset == previous + 1, f"{topic}/{partition}: {offset} after {previous} by {who}"
         last[who, topic, partition] = offset
+
+
+def _letter(record: Record) -> DeadLetter:
+    return decode_dead_letter(record.value or b"")
 
 
 def place_of(record: Record) -> str:

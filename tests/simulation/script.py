@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 from histories import check_prompt
 from simulation.invariants import Started
+from simulation.model_stream import ScriptedApi, streaming_client
 
 from agents.catalog import Catalog
 from agents.limits import Limits
-from agents.models.port import DeltaSink, ModelCompletion, ModelFault, ModelOutcome
+from agents.models.port import DeltaSink, ModelClient, ModelCompletion, ModelFault, ModelOutcome
 from agents.prompt import Prompt
 from agents.spec import AgentSpec
 from agents.tools.port import ToolFault, ToolOutcome, ToolReturn
@@ -37,6 +39,18 @@ CATALOG = Catalog(
 SESSIONS = ("a", "b", "c", "d", "e", "f", "g", "h")
 FIRST_WORDS = "answer "
 BAD_RECORDS = (b"", b"{", b"[1]", b'{"text": "no session"}', b'{"session_id": "a"}', b"[" * 100_000)
+GARBAGE = (
+    None,
+    b"",
+    b"{",
+    b"[1]",
+    b"null",
+    b"\xff\xfe",
+    b'{"type":"ghost"}',
+    b'{"type":"model_completed"}',
+    b"[" * 9_999,
+)
+"""What is no record of any topic."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,12 +72,22 @@ class Calls:
     open: list[OpenCall] = field(default_factory=list)
     bad_prompts: list[str] = field(default_factory=list)
     uses: int = 0
+    is_streamed: bool = False
+    """Whether the model is behind the worker's real client, as bytes; else the scheduler gives whole outcomes."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """What was done to streams and tools."""
 
     def model(self, began: Callable[[str, str], str]) -> "Model":
-        return Model(self, began)
+        client = None
+        if self.is_streamed:
+            client = streaming_client(ScriptedApi(self._ask, self.draw_completion, self._count))
+        return Model(self, began, client)
+
+    def _count(self, flaw: str) -> None:
+        self.counts[f"stream {flaw}"] += 1
 
     async def tool(self, call_id: str) -> ToolOutcome:
-        outcome = await self._ask(call_id, _tool_outcome)
+        outcome = await self._ask(call_id, self._tool_outcome)
         assert isinstance(outcome, ToolReturn | ToolFault)
         return outcome
 
@@ -80,12 +104,21 @@ class Calls:
         finally:
             self.open.remove(call)
 
+    def _tool_outcome(self, rng: Random) -> ToolOutcome:
+        if rng.random() < 0.2:
+            self.counts["tool failed"] += 1
+            return ToolFault(failure=Failure(code=FailureCode.TOOL_ERROR, message="why"), attempts=1)
+        return ToolReturn(content=f"result {rng.random()}", attempts=1)
+
     def _model_outcome(self, rng: Random) -> ModelOutcome:
         if rng.random() < 0.1:
             can_pass = rng.random() < 0.5
             code = FailureCode.OVERLOADED if can_pass else FailureCode.BAD_REQUEST
             failure = Failure(code=code, message="why", retryable=can_pass)
             return ModelFault(failure=failure, model="m", attempts=3 if can_pass else 1, usage=Usage(), cost_micros=0)
+        return self.draw_completion(rng)
+
+    def draw_completion(self, rng: Random) -> ModelCompletion:
         content: list[AssistantBlock] = [TextBlock(text=f"{FIRST_WORDS}{rng.random()}")]
         stop_reason = rng.choice(["end_turn", "end_turn", "max_tokens", "pause_turn", "refusal"])
         if rng.random() < 0.55:
@@ -111,15 +144,17 @@ class Model:
 
     calls: Calls
     began: Callable[[str, str], str]
+    client: ModelClient | None = None
 
     async def complete(self, prompt: Prompt, *, call_id: str, timeout_s: float, on_delta: DeltaSink) -> ModelOutcome:
-        del timeout_s
         try:
             check_prompt(prompt)
         except AssertionError as error:
             # An exception here would become the failure of a turn, as any bug in a model's client.
             self.calls.bad_prompts.append(f"{call_id}: {error}")
-        self.began(call_id.split("/", maxsplit=1)[0], call_id)
+        self.began(session_of(call_id), call_id)
+        if self.client is not None:
+            return await self.client.complete(prompt, call_id=call_id, timeout_s=timeout_s, on_delta=on_delta)
         on_delta(1, 0, FIRST_WORDS)
         outcome = await self.calls.complete(call_id)
         for attempt in range(2, outcome.attempts + 1):
@@ -130,12 +165,6 @@ class Model:
 
     async def close(self) -> None:
         """Nothing is open."""
-
-
-def _tool_outcome(rng: Random) -> ToolOutcome:
-    if rng.random() < 0.2:
-        return ToolFault(failure=Failure(code=FailureCode.TOOL_ERROR, message="why"), attempts=1)
-    return ToolReturn(content=f"result {rng.random()}", attempts=1)
 
 
 KINDS = {
@@ -152,9 +181,9 @@ KINDS = {
 """What people send, and how often."""
 
 
-def draw_command(rng: Random, sent: Sequence[Command], approvals: Sequence[str]) -> Command:
+def draw_command(rng: Random, sessions: Sequence[str], sent: Sequence[Command], approvals: Sequence[str]) -> Command:
     """A record of `user-messages`, key and value: mostly a message, sometimes a repeated one, sometimes nonsense."""
-    session = rng.choice(SESSIONS)
+    session = rng.choice(sessions)
     key = rng.choice([None, session.encode()])
     command = key, encoded(session, text="hi")
     match rng.choices(list(KINDS), list(KINDS.values()))[0]:
@@ -179,8 +208,29 @@ def draw_command(rng: Random, sent: Sequence[Command], approvals: Sequence[str])
     return command
 
 
+def draw_broadcast(rng: Random, number: int) -> bytes:
+    """A record of `broadcasts`: to all, to some, to some that do not exist, or too late."""
+    fields: dict[str, object] = {"text": "hear"}
+    if rng.random() < 0.7:
+        fields["id"] = f"cast{number}"
+    match rng.randrange(4):
+        case 0:
+            fields["audience"] = ["writer"]
+        case 1:
+            fields["audience"] = ["assistant", "ghost"]
+        case 2 if rng.random() < 0.3:
+            fields["expires_at"] = "2020-01-01T00:00:00Z"
+        case _:
+            pass
+    return json.dumps(fields).encode()
+
+
 def approval(call_id: str, decision: str) -> bytes:
-    return encoded(call_id.split("/", maxsplit=1)[0], type="approval_decision", call_id=call_id, decision=decision)
+    return encoded(session_of(call_id), type="approval_decision", call_id=call_id, decision=decision)
+
+
+def session_of(call_id: str) -> str:
+    return call_id.rsplit("/", 2)[0]
 
 
 def encoded(session_id: str, **fields: str) -> bytes:

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from functools import partial
-from itertools import count
 from typing import Any
 
+from msgspec.structs import replace
 from simulation.broker import CHANGELOG, Broker, Outbox, Place
 from simulation.invariants import Started
+from simulation.loop import sleeper
 from simulation.script import CATALOG, IDEMPOTENT, Calls
 
 from agents.tools import Toolbox
@@ -20,7 +21,7 @@ from streams.store import HEAD_PREFIX
 
 CAPACITY = Capacity(model_calls_in_flight=3, tool_calls_in_flight=2, cached_sessions=2, record_linger_s=0)
 """So small that calls wait for a place, and sessions leave the cache."""
-_numbers = count(1)
+STOP_S = 3.0
 owner: ContextVar["Worker | None"] = ContextVar("owner", default=None)
 """Whose task creates tasks: they die with their worker."""
 
@@ -109,16 +110,24 @@ class Worker:
     """
 
     def __init__(
-        self, broker: Broker, calls: Calls, acknowledged: list[tuple[str, str, int, int]], *, is_kept: bool = False
+        self,
+        broker: Broker,
+        calls: Calls,
+        acknowledged: list[tuple[str, str, int, int]],
+        *,
+        is_kept: bool = False,
+        linger_s: float = 0,
     ) -> None:
-        self.name = f"worker-{next(_numbers)}"
+        self.name = broker.next_worker()
         self.broker = broker
         self.calls = calls
         self.outbox = Outbox(broker)
         self.tables = Tables(is_kept=is_kept)
         self.lease = Lease()
         self.is_paused = False
+        self.missed: list[Callable[[], None]] = []
         self.is_member = True
+        self.is_stopping = False
         self.steps: list[Callable[[], None]] = []
         """What it must do yet before it reads the partitions that it was given."""
         self.failure: BaseException | None = None
@@ -130,9 +139,10 @@ class Worker:
         self.began_log: list[Started] = []
         self._assignment = 0
         self._acknowledged = acknowledged
-        shell = Shell(self.outbox, lambda: broker.now, self._fail, lease=self.lease)
+        self.shell = Shell(self.outbox, lambda: broker.now, self.fail, lease=self.lease)
+        capacity = replace(CAPACITY, record_linger_s=linger_s)
         self.pipeline = Pipeline(
-            shell, self.tables, CATALOG, self.calls.model(self.began), ScriptedTools(self), CAPACITY
+            self.shell, self.tables, CATALOG, self.calls.model(self.began), ScriptedTools(self), capacity
         )
         self.processors = {node.reads.name: processor for node, processor in self.pipeline.processors().items()}
 
@@ -159,7 +169,7 @@ class Worker:
             for place, epoch in claims.items():
                 self.broker.claim(place, epoch)
         except FencedError as error:
-            self._fail(error)
+            self.fail(error)
         self.outbox.claims = claims
         self._committed = dict(self.broker.committed)
 
@@ -197,11 +207,11 @@ class Worker:
         """A rebalance begins: no record is taken until the next assignment."""
         self.positions = {}
         self.steps = []
-        return spawn(self, self.pipeline.suspend())
+        return spawn(self, suspend(self))
 
     def readable(self) -> list[Place]:
         """Where it can take a record now; it takes one at a time."""
-        if self.taking is not None and not self.taking.done():
+        if self.is_stopping or (self.taking is not None and not self.taking.done()):
             return []
         return [
             place
@@ -209,7 +219,7 @@ class Worker:
             if offset < self.broker.end(place) and not self.processors[place[0]].is_full
         ]
 
-    def take(self, place: Place) -> None:
+    def take(self, place: Place) -> str:
         record = self.broker.logs[place][self.positions[place]]
         self.positions[place] += 1
         delivery = Delivery(
@@ -223,12 +233,13 @@ class Worker:
             ack=partial(self._ack, self._assignment, place, record.offset),
         )
         self.taking = spawn(self, self._take(place, delivery))
+        return f"offset {record.offset}: {(record.value or b'')[:100].decode(errors='replace')}"
 
     async def _take(self, place: Place, delivery: Delivery) -> None:
         try:
             await self.processors[place[0]].take(delivery)
-        except OSError as error:
-            self._fail(error)
+        except Exception as error:  # noqa: BLE001  # The world says which of them a worker may stop for.
+            self.fail(error)
 
     def commit(self) -> None:
         """Of one that is no member, the group takes no offsets."""
@@ -248,18 +259,41 @@ class Worker:
         self._acknowledged.append((f"{self.name}/{assignment}", *place, offset))
         self.done[place] = offset + 1
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         if not self.outbox.is_dead:
             self.failure = error
 
 
 def spawn(worker: Worker, work: Any) -> asyncio.Task[None]:
     """A task of the worker's."""
-    token = owner.set(worker)
+    tokens = owner.set(worker), sleeper.set(worker)
     try:
         return asyncio.get_running_loop().create_task(work)
     finally:
-        owner.reset(token)
+        owner.reset(tokens[0])
+        sleeper.reset(tokens[1])
+
+
+async def suspend(worker: Worker) -> None:
+    """What a rebalance waits for. What is on its way after that, others have not waited for."""
+    await worker.pipeline.suspend()
+    worker.outbox.begin_generation()
+
+
+async def stop(worker: Worker) -> None:
+    """As by SIGTERM: what is under way may end, for a while; then the worker is gone."""
+    worker.is_stopping = True
+    await worker.pipeline.drain(STOP_S)
+    worker.commit()
+    worker.fail(InterruptedError("it was told to stop"))
+
+
+def wake(worker: Worker) -> None:
+    """It goes on where it was; the timers that rang meanwhile are due."""
+    worker.is_paused = False
+    missed, worker.missed = worker.missed, []
+    for ring in missed:
+        asyncio.get_running_loop().call_soon(ring)
 
 
 def track_tasks(loop: asyncio.AbstractEventLoop) -> None:
