@@ -4,7 +4,7 @@ import asyncio
 from signal import SIGKILL
 
 from chaos.run import Run, Scenario
-from chaos.scenarios import CALM_S, WARM_S
+from chaos.scenarios import CALM_S, THERE_AND_BACK, WARM_S
 
 AWAY_S = 4.0
 
@@ -45,7 +45,7 @@ async def everything_is_killed(run: Run) -> None:
     """Stores, projections, gateway, a worker and the broker, one soon after the other."""
     door, worker = run.door, run.workers[0]
     await asyncio.sleep(WARM_S)
-    async with run.kept_alive(), run.outage():
+    async with run.kept_alive(), run.outage(THERE_AND_BACK):
         await door.kill(door.valkey)
         await door.kill(door.project)
         await door.kill(door.postgres)
@@ -53,7 +53,8 @@ async def everything_is_killed(run: Run) -> None:
         await run.kafka.kill()
         await door.kill(door.gateway)
         await asyncio.gather(run.kafka.start(), door.valkey.start(), door.postgres.start())
-        await asyncio.sleep(3 * CALM_S)
+        await asyncio.sleep(CALM_S)
+        await run.regrouped()
 
 
 DOOR_SCENARIOS = (

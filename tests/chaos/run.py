@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiokafka
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 from chaos import tools
 from chaos.cluster import Cluster, Worker
 from chaos.door import Door, HttpLoad
@@ -19,7 +21,7 @@ from chaos.proxy import Proxy
 
 from headrace.stack.ports import free_port
 from runtime.agent_files import read_catalog
-from runtime.kafka import changelog_topic_name
+from runtime.kafka import changelog_topic_name, group_id
 from runtime.settings import Settings
 from schemas.topics import SESSION_LOG
 
@@ -100,12 +102,15 @@ class Run:
         await asyncio.gather(*(proxy.stop() for proxy in self._proxies))
 
     @asynccontextmanager
-    async def outage(self) -> AsyncIterator[None]:
-        """Calls that run meanwhile, or whose outcome is not in the log yet, may be made again."""
+    async def outage(self, moves: int = 1) -> AsyncIterator[None]:
+        """Calls that run meanwhile, or whose outcome is not in the log yet, may be made again.
+
+        `moves`: how often partitions may move meanwhile, each time with the calls that run there.
+        """
         before, restarts = await self.log_ends(), self.restarts
         yield
         begun = frozenset(await self.cluster.model_calls())
-        self.outages.append(Outage(before, begun, 1 + self.restarts - restarts))
+        self.outages.append(Outage(before, begun, moves + self.restarts - restarts))
         self.repaired_at = time.monotonic()
 
     async def kill(self, *workers: Worker) -> None:
@@ -122,6 +127,7 @@ class Run:
         before, began = await self.log_ends(), time.monotonic()
         yield
         if time.monotonic() - began > IN_TIME_S:
+            await self.regrouped()
             begun = frozenset(await self.cluster.model_calls())
             self.outages.append(Outage(before, begun, 2))
 
@@ -143,6 +149,17 @@ class Run:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def regrouped(self) -> None:
+        """Wait until every worker that runs is in the group, and partitions move no more."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka.bootstrap)
+        await admin.start()
+        try:
+            async with asyncio.timeout(ANSWERED_S):
+                while await _members(admin) != sum(worker.is_running for worker in self.workers):
+                    await asyncio.sleep(POLL_S)
+        finally:
+            await admin.close()
 
     async def log_ends(self) -> Mapping[int, int]:
         """Where each partition of the session log ends now."""
@@ -241,6 +258,16 @@ async def perform(scenario: Scenario, home: Path) -> Row:
         restarts=run.restarts + (len(run.door.restarts) if scenario.has_door else 0),
         took_s=time.monotonic() - began,
     )
+
+
+async def _members(admin: AIOKafkaAdminClient) -> int:
+    """Of the workers' group; 0 while it is not stable."""
+    try:
+        (response,) = await admin.describe_consumer_groups([group_id(Settings())])
+    except KafkaError:
+        return 0  # The broker was killed, and finds its groups again.
+    ((_, _, state, _, _, members, *_),) = response.groups
+    return len(members) if state == "Stable" else 0
 
 
 def _recovery_s(run: Run) -> float | None:

@@ -15,6 +15,7 @@ WARM_S = 4.0
 CALM_S = 4.0
 SESSION_TIMEOUT_S = 10.0
 PAST_TIMEOUT_S = SESSION_TIMEOUT_S + 3.0
+THERE_AND_BACK = 2
 FULL_AFTER_BYTES = 16 << 10
 
 
@@ -54,19 +55,21 @@ async def all_are_killed_again_during_recovery(run: Run) -> None:
 
 async def one_is_paused_past_its_session_timeout(run: Run) -> None:
     await asyncio.sleep(WARM_S)
-    async with run.outage():
+    async with run.outage(THERE_AND_BACK):
         os.kill(run.workers[0].pid, signal.SIGSTOP)
         await asyncio.sleep(PAST_TIMEOUT_S)
         os.kill(run.workers[0].pid, signal.SIGCONT)
-        await asyncio.sleep(CALM_S)
+        await run.regrouped()
+    await asyncio.sleep(CALM_S)
 
 
 async def the_broker_is_killed(run: Run) -> None:
     await asyncio.sleep(WARM_S)
-    async with run.kept_alive(), run.outage():
+    async with run.kept_alive(), run.outage(THERE_AND_BACK):
         await run.kafka.kill()
         await run.kafka.start()
-        await asyncio.sleep(2 * CALM_S)
+        await asyncio.sleep(CALM_S)
+        await run.regrouped()
 
 
 async def the_network_is_slow(run: Run) -> None:
@@ -79,34 +82,37 @@ async def the_network_is_slow(run: Run) -> None:
 
 async def connections_are_reset(run: Run) -> None:
     await asyncio.sleep(WARM_S)
-    async with run.kept_alive(), run.outage():
+    async with run.kept_alive(), run.outage(THERE_AND_BACK):
         for _ in range(12):
             for network in run.networks:
                 network.reset()
             await asyncio.sleep(0.5)
         await asyncio.sleep(CALM_S)
+        await run.regrouped()
 
 
 async def brokers_refuse_connections(run: Run) -> None:
     await asyncio.sleep(WARM_S)
-    async with run.kept_alive(), run.outage():
+    async with run.kept_alive(), run.outage(THERE_AND_BACK):
         for network in run.networks:
             network.refuse()
         await asyncio.sleep(PAST_TIMEOUT_S)
         for network in run.networks:
             network.mend()
-        await asyncio.sleep(2 * CALM_S)
+        await asyncio.sleep(CALM_S)
+        await run.regrouped()
 
 
 async def _cut(run: Run, networks: Iterable[Proxy], way: Way, seconds: float) -> None:
     await asyncio.sleep(WARM_S)
-    async with run.kept_alive(), run.outage():
+    async with run.kept_alive(), run.outage(THERE_AND_BACK):
         for network in networks:
             network.cut(way)
         await asyncio.sleep(seconds)
         for network in networks:
             network.mend()
-        await asyncio.sleep(2 * CALM_S)
+        await asyncio.sleep(CALM_S)
+        await run.regrouped()
 
 
 async def short_cut(run: Run) -> None:
@@ -177,7 +183,7 @@ async def workers_come_and_go(run: Run) -> None:
         # Its partitions were another's, whose calls there are made again.
         async with run.outage():
             await run.cluster.add_worker()
-            await asyncio.sleep(1.0)
+            await run.regrouped()
     for worker in run.workers[:2]:
         await worker.stop()
         await asyncio.sleep(1.0)
@@ -190,16 +196,17 @@ async def the_disk_is_full(run: Run) -> None:
     await asyncio.sleep(WARM_S)
     files = (file for file in worker.data_dir.rglob("*.log") if file.is_file())
     largest = max(file.stat().st_size for file in (*files, worker.process.log_path))
-    async with run.outage():
-        limit = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (largest + FULL_AFTER_BYTES, limit[1]))
-        async with asyncio.timeout(30):
-            end = await worker.process.wait()
-        assert end.code == 1, f"expected status 1, got {end}"
-    said = [line for line in worker.log() if line.get("event") == "worker_stopped"]
-    assert len(said) == 1, worker.process.log_tail()
-    assert "File too large" in said[0]["error"], said
-    await worker.start()
+    async with run.back_in_time():
+        async with run.outage():
+            limit = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (largest + FULL_AFTER_BYTES, limit[1]))
+            async with asyncio.timeout(30):
+                end = await worker.process.wait()
+            assert end.code == 1, f"expected status 1, got {end}"
+        said = [line for line in worker.log() if line.get("event") == "worker_stopped"]
+        assert len(said) == 1, worker.process.log_tail()
+        assert "File too large" in said[0]["error"], said
+        await worker.start()
     await asyncio.sleep(CALM_S)
 
 
