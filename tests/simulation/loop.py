@@ -55,6 +55,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         handle = super().call_at(when, ring, context=context)
         return handle
 
+    def is_idle(self) -> bool:
+        """Whether nothing goes on by itself at this time but the task that asks."""
+        return not self._ready  # type: ignore[attr-defined]  # typeshed leaves it out.
+
     def next_timer(self) -> float | None:
         """When the next timer rings that is not cancelled."""
         timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]  # typeshed leaves it out.

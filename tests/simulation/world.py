@@ -120,7 +120,7 @@ class World:
             self.counts.update((thing.kind, "step"))
             self.journal.append((self.broker.now, thing, thing.do() if thing.kind not in self._without else "left out"))
         # Whoever waits for it may come to run before the next thing, or in part, or not at all.
-        for _ in range(self.rng.randrange(4) if faults else 4):
+        for _ in range(self.rng.randrange(4) if faults else 2):
             await asyncio.sleep(0)
         return bool(things)
 
@@ -193,17 +193,16 @@ class World:
 
     async def _is_busy(self) -> bool:
         """Whether something can be done once the tasks have had their turn."""
-        for _ in range(60):
+        loop = _loop()
+        while not loop.is_idle():
             await asyncio.sleep(0)
-            if next(possible_things(self), None) is not None:
-                return True
-        return False
+        # In the last turn somebody may have come to wait for the scheduler, or to stop.
+        is_failed = any(worker.failure for worker in self.workers)
+        return is_failed or next(possible_things(self), None) is not None
 
     def _pass_time(self) -> bool:
         """Go on to the next time at which something happens by itself; whether there is one."""
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualLoop)
-        timer = loop.next_timer()
+        timer = _loop().next_timer()
         times = [START + timedelta(seconds=timer)] if timer is not None else []
         times += [
             until
@@ -216,6 +215,12 @@ class World:
             return False
         self.broker.now = max(self.broker.now, min(times)) + timedelta(milliseconds=1)
         return True
+
+
+def _loop() -> VirtualLoop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop
 
 
 def possible_things(world: World) -> Iterator[Thing]:
@@ -242,7 +247,7 @@ def _of_worker(world: World, worker: Worker) -> Iterator[Thing]:
         yield Thing("join", worker.name, lambda: world.rebalance(joining=worker))
     if worker.pipeline.recorder.is_fenced:
         yield Thing("restart", worker.name, lambda: world.crash(worker))
-    if worker.outbox.gate is not None and world.rng.random() < 0.5:
+    if worker.outbox.gate is not None and (world.is_at_rest or world.rng.random() < 0.5):
         yield Thing("room", worker.name, worker.outbox.release)
     for place in worker.outbox.places():
         yield Thing("acknowledge", (worker.name, *place), lambda p=place: acknowledge(world, worker, p))  # type: ignore[misc]
