@@ -207,6 +207,8 @@ class Run:
 class Scenario:
     """What happens while people write; `model_fails`: so that calls are tried again.
 
+    `silence_s`: how long nobody can be answered at least, which shows that it happened.
+
     With a door, people write over HTTP and read the feeds, and everything can be read back afterwards.
     """
 
@@ -217,6 +219,7 @@ class Scenario:
     padding: int = 0
     model_fails: bool = False
     has_door: bool = False
+    silence_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +252,8 @@ async def perform(scenario: Scenario, home: Path) -> Row:
         findings = await run.findings()
     finally:
         await run.stop()
+    if run.watch.silence_s() < scenario.silence_s:
+        findings.problems.append(f"expected {scenario.silence_s} s of silence, got {run.watch.silence_s():.1f} s")
     return Row(
         scenario=scenario.name,
         findings=findings,
