@@ -99,22 +99,29 @@ def test_a_dead_letter_is_read_and_sent_again(visit: Visit) -> None:
     expect(letter).to_have_count(count + 1)
 
 
-def test_a_dead_letter_whose_cause_is_gone_is_replayed_with_success(visit: Visit) -> None:
-    """A cancellation that came too early finds nothing to cancel; sent again while the turn runs, it ends the turn."""
-    publish(visit.stack, json.dumps({"type": "cancel_turn", "session_id": "early-1", "reason": "too slow"}).encode())
-    page = visit.open("dead-letters?session_id=early-1")
-    letter = page.get_by_role("link", name=re.compile("nothing to cancel"))
+def test_a_dead_letter_is_corrected_and_answered(visit: Visit) -> None:
+    """What would be refused again is not sent, and the page says why; what is mended is answered."""
+    publish(visit.stack, json.dumps({"session_id": "mended-1", "txt": "[[say:Mended.]] a"}).encode())
+    page = visit.open("dead-letters?cause=not_valid")
+    letter = page.get_by_role("link", name=re.compile("not valid"))
     for _ in range(30):
         if letter.count():
             break
         page.get_by_role("button", name="Refresh").click()
         page.wait_for_timeout(300)
-    answer(f"{visit.url}/v1/sessions/early-1/messages", {"text": "[[latency:30]] Take your time."})
-    letter.click()
+    letter.first.click()
     page.get_by_role("button", name="Send again…").click()
-    page.get_by_role("dialog").get_by_role("button", name="Send again").click()
-    page.get_by_role("status").filter(has_text="Sent again").get_by_role("link", name="Open the conversation").click()
-    expect(visit.last_turn("cancelled")).to_contain_text("too slow")
+    dialog = page.get_by_role("dialog")
+    value = dialog.get_by_role("textbox", name="Value")
+    value.fill('{"session_id": "mended-1", "text": ""}')
+    visit.may_fail = True
+    dialog.get_by_role("button", name="Send again").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("would be refused")
+    value.fill('{"session_id": "mended-1", "text": "[[say:Mended.]] a"}')
+    dialog.get_by_role("button", name="Send again").click()
+    expect(page.get_by_role("status").filter(has_text="Sent again")).to_be_visible()
+    visit.open("chat/mended-1")
+    expect(visit.last_turn("completed")).to_contain_text("Mended.")
 
 
 def test_the_audit_log_is_searched(visit: Visit) -> None:

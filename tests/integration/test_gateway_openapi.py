@@ -30,6 +30,11 @@ CHECKS = (
 )
 STREAMS = r"/events$|/v1/ws$"
 """They do not end by themselves; what they refuse is tried where they are."""
+REFUSALS = """
+[checks.negative_data_rejection]
+expected-statuses = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 428, 429, "5xx"]
+"""
+"""Its own ones, and 413: what is too large is refused unread, whatever else is wrong with it."""
 
 
 @pytest.mark.asyncio(loop_scope="session")
@@ -55,6 +60,7 @@ async def test_whatever_is_sent(
         stand_in(settings) as stand,
     ):
         await stand.publish(started("s1", "m1", 1), completed("s1", "m1", 2))
+        (tmp_path / "schemathesis.toml").write_text(REFUSALS)
         key = await gateway.key(None, tuple(Scope), requests_per_second=100_000)
         arguments = (
             "--url", gateway.url,

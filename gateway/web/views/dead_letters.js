@@ -10,7 +10,8 @@ import { Json } from "../parts/json.js";
 import { Notice, ProblemNotice } from "../parts/notice.js";
 import { Page } from "../parts/page.js";
 
-const CAUSES = ["not_json", "not_valid", "wrong_key", "too_large", "nothing_to_cancel", "nothing_to_approve", "no_such_agent", "expired", "core_error"];
+const CAUSES = ["not_json", "not_valid", "wrong_key", "too_large", "nothing_to_cancel", "nothing_to_approve", "no_such_agent", "not_quarantined", "expired", "core_error"];
+const EDITABLE = ["user-messages", "broadcasts"];
 const PER_PAGE = 50;
 
 export function DeadLetters() {
@@ -89,13 +90,15 @@ function Replay({ id, letter, onDone }) {
   const dialog = useRef(null);
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState(null);
+  const [value, setValue] = useState(letter.value);
+  const editable = letter.value !== null && EDITABLE.some((topic) => letter.topic.endsWith(topic));
   useEffect(() => () => dialog.current?.close?.(), []);
   const replay = async (event) => {
     event.preventDefault();
     setBusy(true);
     setProblem(null);
     try {
-      const sent = await request(`${pathOf(id)}/replay`, { method: "POST" });
+      const sent = await request(`${pathOf(id)}/replay`, { method: "POST", body: value === letter.value ? undefined : { value } });
       dialog.current.close();
       onDone(sent);
     } catch (error) {
@@ -108,6 +111,9 @@ function Replay({ id, letter, onDone }) {
     <dialog ref=${dialog} aria-labelledby="replay-title"><form method="dialog" onSubmit=${replay}>
       <h2 id="replay-title">Send this record again?</h2>
       <p>The same bytes go to <span class="mono">${letter.topic}</span>, with the same key and headers. Do it when what made the record fail was corrected; otherwise it fails again.</p>
+      ${editable && html`<div class="field"><label for="replay-value">Value</label>
+        <textarea id="replay-value" class="input mono" rows="6" spellcheck=${false} value=${value} onInput=${(event) => setValue(event.currentTarget.value)} aria-describedby="replay-value-hint"></textarea>
+        <span id="replay-value-hint">It may be corrected here; a corrected one that would be refused is not sent.</span></div>`}
       <${ProblemNotice} problem=${problem} />
       <div class="actions"><button class="button" type="button" onClick=${() => dialog.current.close()}>Leave it</button>
         <button class="button primary" type="submit" disabled=${busy}>${busy ? "Sending…" : "Send again"}</button></div>
