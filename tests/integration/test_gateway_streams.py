@@ -222,9 +222,9 @@ async def test_ag_ui(world: World) -> None:
         async with events(at, "s1", key, Accept="application/vnd.ag-ui+json", **{"Last-Event-ID": token}) as stream:
             # The two topics have no order between them: what is shown first is waited for.
             await world.stand.publish(piece("s1", 1, "lo"))
-            rest = await stream.records(3)
+            begun = await stream.records(3)
             await world.stand.publish(completed("s1", "m1", 2, "Hello!"))
-            rest = [json.loads(data) for data in (*rest, *await stream.records(3))]
+            rest = [json.loads(data) for data in (*begun, *await stream.records(3))]
             for event in rest:
                 check.validate_python(event)
         assert [event["type"] for event in rest] == [
