@@ -62,4 +62,4 @@ def _keys(session_id: str) -> tuple[str, ...]:
 
 
 # People watch it: a delta should not wait longer than it takes to be seen.
-LIVE = CallProjection(name="live", topics=(AGENT_EVENTS, AGENT_DELTAS), rows=rows, max_idle_fetch_ms=20)
+LIVE = CallProjection(name="live", topics=(AGENT_EVENTS, AGENT_DELTAS), rows=rows, wait_ms=20, is_prompt=True)

@@ -37,14 +37,16 @@ class Projection(Struct, frozen=True, kw_only=True):
     The same record makes the same rows each time, and a row that is there already is not written again: so records may
     come twice. `rows` raises one of `UNREADABLE` for a record that is not what its topic carries.
 
-    `max_idle_fetch_ms`: aiokafka has one fetch per broker in flight, and what arrives on one partition can wait so long
-    for a fetch of the idle ones to return.
+    `wait_ms`: how long records may wait at the broker for others to come with them. A fetch for each record would take
+    the processor from the workers. aiokafka has one fetch per broker in flight: that of a projection which `is_prompt`
+    returns with the first record, and what arrives on another partition meanwhile waits so long at most.
     """
 
     name: str
     topics: tuple[Topic, ...]
     rows: Callable[[Record], Iterable[Row]]
-    max_idle_fetch_ms: int = 200
+    wait_ms: int = 200
+    is_prompt: bool = False
 
 
 class TableProjection(Projection, frozen=True, kw_only=True):

@@ -19,6 +19,8 @@ from schemas.topics import MAX_INTERNAL_BYTES
 
 MAX_RECORDS = 1_000
 """Of one batch: enough to make the cost of a transaction small, few enough to be written in a fraction of a second."""
+WORTH_FETCHING_BYTES = 256 * 1024
+"""Some hundred records: fetched at once, however short they have waited."""
 IDLE_S = 0.5
 LAG_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 10.0
@@ -124,7 +126,8 @@ class KafkaSource:
             group_instance_id=None if settings.name is None else f"{settings.name}-{name}",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=self._projection.max_idle_fetch_ms,
+            fetch_max_wait_ms=self._projection.wait_ms,
+            fetch_min_bytes=1 if self._projection.is_prompt else WORTH_FETCHING_BYTES,
             max_partition_fetch_bytes=MAX_INTERNAL_BYTES,
         )
         topics = [topic_name(settings, topic) for topic in self._projection.topics]
