@@ -56,6 +56,7 @@ def turn_of(call_id: str) -> str:
     return call_id.rpartition("/")[0]
 
 
+# A page that is opened reads a session from here, and goes on with the feed.
 EVENTS = TableProjection(
     name="events",
     topics=(SESSION_LOG, AGENT_EVENTS),
@@ -63,4 +64,5 @@ EVENTS = TableProjection(
     tables=(Table(name="events", row=EventRow, insert="insert_events", monthly=True),),
     retain="retain_events",
     keep_days=lambda settings: settings.events_days,
+    is_prompt=True,
 )

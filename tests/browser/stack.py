@@ -19,6 +19,8 @@ from headrace.stack.process import log_tail
 
 ROOT = Path(__file__).parents[2]
 READY_S = 90.0
+PROJECTED_S = 15.0
+NOT_FOUND = 404
 STOP_S = 40.0
 AGENTS = """
 [assistant]
@@ -123,12 +125,27 @@ class Stack:
         """Without a word; the stack starts another one on the same port."""
         os.kill(self.endpoints["pids"]["gateway"], signal.SIGKILL)
 
-    def transcript(self, session_id: str) -> list[dict[str, Any]]:
-        return list(answer(f"{self.url}/v1/sessions/{session_id}/transcript?limit=200")["items"])
+    def transcript(self, session_id: str, until: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+        """What can be read of a session, as soon as it is so: that is projected after it was shown."""
+        deadline = time.monotonic() + PROJECTED_S
+        while True:
+            items: list[dict[str, Any]] = []
+            try:
+                items = answer(f"{self.url}/v1/sessions/{session_id}/transcript?limit=200")["items"]
+            except urllib.error.HTTPError as error:
+                if error.code != NOT_FOUND:
+                    raise
+            if until(items) or time.monotonic() > deadline:
+                return items
+            time.sleep(0.05)
 
-    def answers(self, session_id: str) -> list[str]:
-        """The text of each `turn_completed`."""
-        return [entry["text"] for entry in self.transcript(session_id) if entry.get("is_answer")]
+    def answers(self, session_id: str, count: int = 1) -> list[str]:
+        """The text of each `turn_completed`, once there are so many."""
+
+        def texts(items: list[dict[str, Any]]) -> list[str]:
+            return [item["text"] for item in items if item.get("is_answer")]
+
+        return texts(self.transcript(session_id, lambda items: len(texts(items)) >= count))
 
     def stop(self) -> None:
         for process in reversed(self._processes):
