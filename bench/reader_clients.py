@@ -7,6 +7,7 @@ import random
 import re
 import struct
 import time
+from abc import ABC, abstractmethod
 from typing import cast
 
 import msgspec
@@ -20,7 +21,7 @@ Seen = tuple[int, int, float]
 """The `seq` of an event or 0, 1 + the offset of a delta or 0, and when it came (seconds since 1970)."""
 
 
-class Reader(asyncio.Protocol):
+class Reader(asyncio.Protocol, ABC):
     """One connection after the other, each from where the last one was; remembers what it saw and when."""
 
     def __init__(self, session_id: str, host: str, port: int) -> None:
@@ -70,8 +71,9 @@ class Reader(asyncio.Protocol):
     def position(self) -> str:
         return f"{self.event}-{self.delta}"
 
+    @abstractmethod
     def hello(self, transport: asyncio.Transport) -> None:
-        raise NotImplementedError
+        """Ask for what comes after `position`."""
 
 
 class SseReader(Reader):

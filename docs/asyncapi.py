@@ -16,7 +16,7 @@ from schemas.commands import MAX_MESSAGE_BYTES
 from schemas.ids import SessionId
 from schemas.refusal import MAX_BROADCAST_BYTES
 from schemas.topics import TOPICS, Access, Topic
-from streams.topology import TOPOLOGY
+from schemas.topology import TOPOLOGY
 
 JSON = "application/json"
 BINDING = "0.5.0"

@@ -11,6 +11,7 @@ from agents.models.port import ModelClient
 from agents.spec import AgentSpec
 from agents.tools.toolbox import Toolbox
 from schemas.effects import CallModel, CallTool, Effect
+from schemas.topology import ACCEPT, CALL_MODEL, CALL_TOOL, DECIDE, ROUTE_BROADCAST, Node
 from streams.accept import Accept
 from streams.call_model import CallModels
 from streams.call_tool import CallTools
@@ -23,7 +24,6 @@ from streams.route_broadcast import RouteBroadcasts
 from streams.running import RunningCalls
 from streams.session_log import SessionLog
 from streams.sessions import Sessions
-from streams.topology import ACCEPT, CALL_MODEL, CALL_TOOL, DECIDE, ROUTE_BROADCAST, Node
 
 RECORD_ON_REBALANCE_S = 5.0
 """How long a rebalance waits for what is being recorded; what is dropped then is decided again."""

@@ -1,9 +1,7 @@
 """The picture of the pipeline, drawn from the table of processors: it is in the README."""
 
 from schemas.topics import DEAD_LETTERS, Access
-from schemas.topology import ACCEPT, CALL_MODEL, CALL_TOOL, DECIDE, ROUTE_BROADCAST, TOPOLOGY, Node
-
-__all__ = ["ACCEPT", "CALL_MODEL", "CALL_TOOL", "DECIDE", "ROUTE_BROADCAST", "TOPOLOGY", "Node", "mermaid"]
+from schemas.topology import TOPOLOGY, Node
 
 
 def mermaid(topology: tuple[Node, ...] = TOPOLOGY) -> str:

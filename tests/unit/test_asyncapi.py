@@ -30,7 +30,7 @@ from schemas.codec import (
     encode,
 )
 from schemas.topics import DEAD_LETTERS, TOPICS, Access
-from streams.topology import TOPOLOGY
+from schemas.topology import TOPOLOGY
 
 SPECIFICATION = json.loads((Path(__file__).parents[1] / "vendor/asyncapi/3.0.0.json").read_text())
 DOCUMENT = asyncapi_document(package_version())
