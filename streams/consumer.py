@@ -235,10 +235,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def _recover(self, tp: TP, batch: list[Any]) -> None:
         """Records of a changelog go to the table at once; Faust's recovery hears how far it is.
 
-        Its own way, an event and a queue for each record, reads a tenth as many in a second.
+        Its own way, an event and a queue for each record, reads a tenth as many in a second. A table that is recovered
+        is written by this worker: what it wrote must not come back over what it wrote since.
         """
         recovery = self.app.tables.recovery
-        if tp in recovery.active_tps:
+        if tp in recovery.active_tps and recovery.in_recovery:
             offsets, heard = recovery.active_offsets, recovery._active_events_received_at  # noqa: SLF001  # Its watch.
         elif tp in recovery.standby_tps:
             offsets, heard = recovery.standby_offsets, recovery._standby_events_received_at  # noqa: SLF001
