@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from browser.stack import until
 from browser.visit import Visit
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 pytestmark = pytest.mark.timeout(120)
 QUESTION = "How do I make a slow meeting shorter?"
@@ -123,6 +123,29 @@ def test_tool_calls_are_shown_with_what_they_were_asked_and_what_they_returned(v
     expect(turn.locator("[data-text]")).to_have_count(2)
     turn.locator("details.tool summary").click()
     assert turn.inner_text() == before
+
+
+def test_what_was_said_before_a_tool_is_shown_although_it_is_stored_later_than_the_answer(visit: Visit) -> None:
+    """Two topics have no order between them: the transcript may have the end of a turn before what led to it."""
+    visit.open("chat?new=1")
+    visit.say("What is 6 * 7?")
+    visit.last_turn("completed")
+    reads = 0
+
+    def be_behind(route: Route) -> None:
+        nonlocal reads
+        reads += 1
+        response = route.fetch()
+        transcript = response.json()
+        if reads == 1:
+            transcript["as_of"] = transcript["items"][-1]["at"]
+            transcript["items"] = [item for item in transcript["items"] if item.get("is_answer") is not False]
+        route.fulfill(response=response, json=transcript)
+
+    visit.page.route("**/transcript*", be_behind)
+    visit.page.reload()
+    expect(visit.last_turn("completed").locator("[data-text]")).to_have_count(2)
+    assert reads > 1
 
 
 @pytest.mark.parametrize(("button", "result"), [("Approve", "done"), ("Deny", "error")])

@@ -5,12 +5,13 @@ const PAGE = 200;
 
 /**
  * All messages, oldest first, `{id, text, at}`; and what agents said before they called tools, `{turn, step, text}`, which
- * no event has. A message whose text is not stored has null.
+ * no event has; and as of when (ms): the newest may be missing. A message whose text is not stored has null.
  */
 export async function readTranscript(id, signal) {
   const messages = [];
   const texts = [];
   let cursor = null;
+  let asOf = 0;
   do {
     const page = await request(sessionPath(id, "/transcript"), { query: { limit: PAGE, cursor }, signal });
     for (const entry of page.items) {
@@ -18,8 +19,9 @@ export async function readTranscript(id, signal) {
       else if (entry.type === "assistant_message" && !entry.is_answer) texts.push({ turn: entry.turn_id, step: entry.step, text: entry.text });
     }
     cursor = page.next_cursor;
+    asOf = Date.parse(page.as_of);
   } while (cursor);
-  return { messages, texts };
+  return { messages, texts, asOf };
 }
 
 function textOf({ text, images }) {

@@ -1,7 +1,7 @@
 // One open conversation: what is known of it, its feed, and what was sent from here and is not over yet.
 import { signal } from "../lib/html.js";
 import { caller, randomId, request, sessionPath } from "../lib/api.js";
-import { addMessage, addStepText, newConversation, settleMessage, take } from "../lib/conversation.js";
+import { addMessage, addStepText, lacksText, newConversation, settleMessage, take } from "../lib/conversation.js";
 import { follow } from "../lib/feed.js";
 import { Problem } from "../lib/problem.js";
 import { tab } from "../lib/storage.js";
@@ -10,6 +10,8 @@ import { readTranscript } from "./reading.js";
 const SHOW_EACH_MS = 16;
 const SEND_AGAIN_MS = [300, 600, 1_200, 2_400, 4_800, 4_800, 4_800];
 const LOOK_AGAIN_MS = 700;
+// What is stored of a session is behind its events by less, unless nothing is stored at all.
+const STORED_WITHIN_MS = 5_000;
 
 /** Opens a session; `close` ends all that goes on for it. `version` changes whenever something is to be shown anew. */
 export function openStore(id) {
@@ -22,6 +24,7 @@ export function openStore(id) {
     loaded: signal(false),
     closed: new AbortController(),
     timers: {},
+    asOf: 0,
     feed: null,
   };
   store.close = () => {
@@ -53,16 +56,21 @@ async function start(store) {
 /** What an event says about a message: its text may have to be looked up; once it is over, it need not be sent again. */
 function settle(store, record) {
   const message = store.conversation.messages.find(({ id }) => id === record.message_id);
-  if (message.text === null) once(store, "look", LOOK_AGAIN_MS / 4, () => lookUp(store));
+  if (message.text === null || mayGetText(store, message)) once(store, "look", LOOK_AGAIN_MS / 4, () => lookUp(store));
   if (record.type === "turn_started") accept(store.id, message.id);
   else forget(store.id, message.id);
 }
 
+/** What a model says before it calls tools is in deltas, which are gone with their turn, and is stored a little later. */
+const mayGetText = (store, message) =>
+  lacksText(store.conversation, message) && store.asOf < Date.parse(message.endedAt) + STORED_WITHIN_MS;
+
 /** Reads the messages; those that the gateway does not have yet are asked for again. */
 async function lookUp(store) {
   try {
-    const { messages, texts } = await readTranscript(store.id, store.closed.signal);
+    const { messages, texts, asOf } = await readTranscript(store.id, store.closed.signal);
     const conversation = store.conversation;
+    store.asOf = asOf;
     for (const message of messages) addMessage(conversation, message);
     for (const { turn, step, text } of texts) addStepText(conversation, turn, step, text);
     const place = new Map(messages.map(({ id }, index) => [id, index]));
@@ -75,7 +83,7 @@ async function lookUp(store) {
     if (error.passes) once(store, "look", 2_000, () => lookUp(store));
   }
   store.loaded.value = true;
-  if (store.conversation.messages.some(({ text }) => text === null)) once(store, "look", LOOK_AGAIN_MS, () => lookUp(store));
+  if (store.conversation.messages.some((message) => message.text === null || mayGetText(store, message))) once(store, "look", LOOK_AGAIN_MS, () => lookUp(store));
   show(store);
 }
 

@@ -133,6 +133,12 @@ export function addStepText(conversation, turnId, number, text) {
   if (text && !turn.steps.has(number)) turn.steps.set(number, { kind: "text", text, next: -1 });
 }
 
+/** Whether the model may have said something before it called tools of an ended turn that is not shown. */
+export function lacksText(conversation, message) {
+  const turn = conversation.turns.get(message.turn);
+  return Boolean(turn?.ended) && [...turn.steps].some(([number, { kind }]) => kind === "tool" && !turn.steps.has(number - 1));
+}
+
 /** The turn of a message, step by step. */
 export function stepsOf(conversation, message) {
   const turn = message.turn === null ? null : conversation.turns.get(message.turn);
