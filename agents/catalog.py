@@ -1,10 +1,11 @@
 """The agents that a pipeline serves, by name, and how they are declared in TOML."""
 
 import tomllib
+from bisect import bisect_right
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
-from msgspec import Struct
 
 from agents.spec import AgentSpec
 
@@ -13,21 +14,54 @@ class AgentsFileError(ValueError):
     """The agents cannot be read as they are declared; the message says where, what was expected and what came."""
 
 
-class Catalog(Struct, frozen=True):
-    """`default` answers messages that name no agent, in sessions that have none."""
+class Applied(NamedTuple):
+    """What `agent-specs` has at `offset` about one agent; None: it was removed."""
 
-    agents: Mapping[str, AgentSpec]
-    default: str
+    offset: int
+    spec: AgentSpec | None
 
-    def __post_init__(self) -> None:
-        if self.default not in self.agents:
+
+class Catalog:
+    """The agents of the files, and over them what was applied since, in the order of the offsets of `agent-specs`.
+
+    Its past does not change: what it says as of an offset is the same however much was applied after that, so a turn
+    keeps the agent that it began with, and a log that is folded again gives the same.
+
+    `default` answers messages that name no agent, in sessions that have none.
+    """
+
+    def __init__(self, agents: Mapping[str, AgentSpec], default: str) -> None:
+        if default not in agents:
             raise AgentsFileError(
-                f"expected the default agent to be one of {sorted(self.agents)}, got `{self.default}`: "
+                f"expected the default agent to be one of {sorted(agents)}, got `{default}`: "
                 "name one of them, or add it"
             )
+        self.files = agents
+        self.default = default
+        self.read_to = -1
+        self._history: dict[str, tuple[Applied, ...]] = {}
 
-    def get(self, name: str) -> AgentSpec | None:
-        return self.agents.get(name)
+    @property
+    def agents(self) -> Mapping[str, AgentSpec]:
+        """The agents of now: those of the files in their order, then those that were applied."""
+        return self.as_of(self.read_to)
+
+    def as_of(self, offset: int) -> Mapping[str, AgentSpec]:
+        """The agents that there were when `agent-specs` had been read up to `offset`; -1: those of the files."""
+        found = {name: self.get(name, offset) for name in (*self.files, *self._history)}
+        return {name: spec for name, spec in found.items() if spec is not None}
+
+    def get(self, name: str, as_of: int | None = None) -> AgentSpec | None:
+        """The agent of that name when `agent-specs` had been read up to `as_of` (-1: as in the files); None: now."""
+        history = self._history.get(name, ())
+        at = len(history) if as_of is None else bisect_right(history, as_of, key=lambda applied: applied.offset)
+        return history[at - 1].spec if at else self.files.get(name)
+
+    def apply(self, offset: int, name: str, spec: AgentSpec | None) -> None:
+        """`agent-specs` has at `offset` that `name` is `spec` from there on; None: that it is removed."""
+        assert offset > self.read_to, "what is applied is applied in the order of its offsets"
+        self._history[name] = (*self._history.get(name, ()), Applied(offset, spec))
+        self.read_to = offset
 
 
 def parse_agents(text: str, source: str) -> dict[str, AgentSpec]:

@@ -70,15 +70,19 @@ class Draft:
     @property
     def spec(self) -> AgentSpec:
         """The running turn's agent; one that was removed since the turn began fails the turn before this is asked."""
-        spec = self.catalog.get(self.turn.agent)
+        spec = self.spec_of(self.turn.agent)
         assert spec is not None, "the turn's agent is gone"
         return spec
 
     @property
     def limits(self) -> Limits:
         """The running turn's limits; the default ones where its agent was removed."""
-        spec = self.catalog.get(self.turn.agent)
+        spec = self.spec_of(self.turn.agent)
         return spec.limits if spec else Limits()
+
+    def spec_of(self, agent: str) -> AgentSpec | None:
+        """An agent as it was when the running turn's message was accepted."""
+        return self.catalog.get(agent, self.turn.specs_offset)
 
     @property
     def session(self) -> Session:

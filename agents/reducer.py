@@ -146,9 +146,9 @@ def _start_waiting(draft: Draft) -> None:
 
 def _start(draft: Draft, message: MessageAccepted) -> None:
     agent = agent_of(draft, message)
-    spec = draft.catalog.get(agent)
+    spec = draft.catalog.get(agent, message.specs_offset)
     if spec is None:
-        turn_away(draft, message, unknown_agent(agent, draft.catalog.agents))
+        turn_away(draft, message, unknown_agent(agent, draft.catalog.as_of(message.specs_offset)))
         return
     entry = UserEntry(turn=draft.head.turns + 1, message_id=message.message_id, content=message.content)
     too_much = entry_breach(draft, spec.limits, entry)
@@ -163,6 +163,7 @@ def _start(draft: Draft, message: MessageAccepted) -> None:
         agent=agent,
         deadline=draft.at + timedelta(seconds=spec.limits.turn_seconds),
         traceparent=message.traceparent,
+        specs_offset=message.specs_offset,
     )
     draft.set(turns=number, agent=agent, turn=turn)
     draft.append(entry)
@@ -207,7 +208,7 @@ def _model_returned(draft: Draft, event: ModelCompleted | ModelFailed) -> None:
         return
     draft.settle(call)
     draft.set_turn(usage=draft.turn.usage + event.usage, cost_micros=draft.turn.cost_micros + event.cost_micros)
-    if draft.catalog.get(draft.turn.agent) is None:
+    if draft.spec_of(draft.turn.agent) is None:
         fail(draft, agent_removed(draft.turn.agent))
     elif isinstance(event, ModelCompleted):
         _model_completed(draft, event)
@@ -324,7 +325,7 @@ def _go_on(draft: Draft) -> None:
     """Call the model again once every tool call of the round has its result."""
     if draft.turn.pending:
         return
-    if draft.catalog.get(draft.turn.agent) is None:
+    if draft.spec_of(draft.turn.agent) is None:
         fail(draft, agent_removed(draft.turn.agent))
     else:
         _call_model(draft)

@@ -41,7 +41,7 @@ class PendingCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Turn(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The turn that runs."""
+    """The turn that runs. Its agents are those of `specs_offset` to its end, whatever is applied meanwhile."""
 
     number: int
     turn_id: str
@@ -49,6 +49,7 @@ class Turn(Struct, frozen=True, kw_only=True, omit_defaults=True):
     agent: str
     deadline: datetime
     traceparent: str | None = None
+    specs_offset: int = -1
     steps: int = 0
     model_calls: int = 0
     tool_calls: int = 0

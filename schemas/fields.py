@@ -31,6 +31,9 @@ LogOffset = Annotated[
     int,
     Meta(description="The offset in `session-log` of the fact that gave the order; the session is read as of there."),
 ]
+SpecsOffset = Annotated[
+    int, Meta(description="How far `agent-specs` was read when the message was accepted: its turn has those agents.")
+]
 
 # Who, and what they said about it.
 WantedAgent = Annotated[

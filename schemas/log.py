@@ -22,6 +22,7 @@ from schemas.fields import (
     MessageContent,
     RequestId,
     SentTime,
+    SpecsOffset,
     StopReason,
     ToolResult,
     Traceparent,
@@ -44,6 +45,7 @@ class MessageAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     tenant: GivenTenant | None = None
     metadata: GivenMetadata = {}
     traceparent: Traceparent | None = None
+    specs_offset: SpecsOffset = -1
 
 
 class CancelRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="cancel_requested"):

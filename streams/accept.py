@@ -1,6 +1,7 @@
 """accept: takes commands from `user-messages`, refuses what is malformed, appends the rest to the session log."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
 from typing import assert_never
 
@@ -34,8 +35,15 @@ from streams.trace import traceparent_of
 class Accept:
     """The processor. Records are taken in order and acknowledged when they are in the session log, or buried."""
 
-    def __init__(self, shell: Shell, dead_letters: DeadLetters, session_log: SessionLog) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        dead_letters: DeadLetters,
+        session_log: SessionLog,
+        specs_offset: Callable[[], int] = lambda: -1,
+    ) -> None:
         self._shell = shell
+        self._specs_offset = specs_offset
         self._session_log = session_log
         self._dead_letters = dead_letters
         self.acknowledger = Acknowledger()
@@ -44,7 +52,7 @@ class Accept:
     async def take(self, delivery: Delivery) -> None:
         ticket = self.acknowledger.take(delivery)
         try:
-            event = read_command(delivery, self._shell.clock())
+            event = read_command(delivery, self._shell.clock(), self._specs_offset())
         except RefusedError as refused:
             await self._dead_letters.bury_and_finish(
                 ticket, processor="accept", cause=refused.cause, error=str(refused), session_id=refused.session_id
@@ -67,16 +75,21 @@ class Accept:
         return await self._session_log.append(event, headers, partition)
 
 
-def read_command(delivery: Delivery, at: datetime) -> SessionEvent:
-    """The fact that the record is, once it is in the log; `at`: when it is accepted.
+def read_command(delivery: Delivery, at: datetime, specs_offset: int = -1) -> SessionEvent:
+    """The fact that the record is, once it is in the log.
+
+    Args:
+        delivery: the record.
+        at: when it is accepted.
+        specs_offset: how far this worker has read the agents that were applied.
 
     Raises:
         RefusedError: it is not a command, or its key contradicts it.
     """
-    return _fact(check_command(delivery.value, delivery.key), delivery, at)
+    return _fact(check_command(delivery.value, delivery.key), delivery, at, specs_offset)
 
 
-def _fact(command: Command, delivery: Delivery, at: datetime) -> SessionEvent:
+def _fact(command: Command, delivery: Delivery, at: datetime, specs_offset: int) -> SessionEvent:
     place = derived_message_id(delivery.topic, delivery.partition, delivery.offset)
     command_id = command.id or command_id_of(place, delivery.headers)
     match command:
@@ -92,6 +105,7 @@ def _fact(command: Command, delivery: Delivery, at: datetime) -> SessionEvent:
                 tenant=command.tenant,
                 metadata=command.metadata,
                 traceparent=traceparent_of(delivery.headers, command_id),
+                specs_offset=specs_offset,
             )
         case CancelTurn():
             return CancelRequested(

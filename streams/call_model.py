@@ -98,7 +98,7 @@ class CallModels:
         return True
 
     async def _call(self, order: CallModel, session: Session, turn: Turn) -> ModelOutcome:
-        spec = self._catalog.get(turn.agent)
+        spec = self._catalog.get(turn.agent, turn.specs_offset)
         if spec is None:
             return _fault("unknown", FailureCode.UNKNOWN_AGENT, f"the agent `{turn.agent}` was removed")
         try:

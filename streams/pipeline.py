@@ -66,7 +66,7 @@ class Pipeline:
         self._route = RouteBroadcasts(shell, dead_letters, catalog)
         self._decide = Decide(shell, dead_letters, catalog, self.sessions, self.recorder, self)
         self._session_log = SessionLog(shell, self._decide)
-        self._accept = Accept(shell, dead_letters, self._session_log)
+        self._accept = Accept(shell, dead_letters, self._session_log, lambda: catalog.read_to)
         self._outcomes = Outcomes(self._session_log, shell.lease)
         self._call_model = CallModels(
             shell, self._outcomes, self.sessions, self.model_calls, catalog, model, lambda spec: definitions[spec.name]
