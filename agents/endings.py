@@ -1,5 +1,6 @@
 """How a turn ends: exactly one terminal event, and a transcript that stays valid."""
 
+from agents.bill import give_up
 from agents.draft import Draft
 from agents.session import OUT_OF_PROMPT, AssistantEntry, EndEntry, ToolResultEntry
 from schemas.content import text_of
@@ -50,6 +51,7 @@ def fail(draft: Draft, failure: Failure) -> None:
     in_prompt = failure.code not in OUT_OF_PROMPT
     _close(draft, EndEntry(turn=turn.number, message_id=turn.message_id, in_prompt=in_prompt, note=note))
     draft.publish(TurnFailed, error=failure, usage=turn.usage, cost_micros=turn.cost_micros)
+    give_up(draft)
     draft.set(turn=None)
 
 
@@ -58,6 +60,7 @@ def cancel_running(draft: Draft, reason: str, by: str | None) -> None:
     note = "(The user cancelled this request before it was answered.)"
     _close(draft, EndEntry(turn=turn.number, message_id=turn.message_id, note=note))
     draft.publish(TurnCancelled, reason=reason, by=by, usage=turn.usage, cost_micros=turn.cost_micros)
+    give_up(draft)
     draft.set(turn=None)
 
 

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
+from agents.bill import charge, charge_late
 from agents.breaches import call_breach, entry_breach, queue_breach
 from agents.catalog import Catalog
 from agents.draft import Draft, Step
@@ -202,10 +203,11 @@ def _time_left_ms(draft: Draft) -> int:
 
 
 def _model_returned(draft: Draft, event: ModelCompleted | ModelFailed) -> None:
-    draft.set(usage=draft.head.usage + event.usage, cost_micros=draft.head.cost_micros + event.cost_micros)
     call = draft.head.turn and draft.head.turn.pending_call(event.call_id)
     if not call or call.kind != CallKind.MODEL:
+        charge_late(draft, event)
         return
+    charge(draft, event)
     draft.settle(call)
     draft.set_turn(usage=draft.turn.usage + event.usage, cost_micros=draft.turn.cost_micros + event.cost_micros)
     if draft.spec_of(draft.turn.agent) is None:
@@ -297,7 +299,7 @@ def _order_tool(draft: Draft, call: PendingCall) -> None:
 
 def _tool_started(draft: Draft, event: ToolStarted) -> None:
     call = draft.head.turn and draft.head.turn.pending_call(event.call_id)
-    if call and call.started_offset is None:
+    if call and call.kind == CallKind.TOOL and call.started_offset is None:
         started = replace(call, started_offset=draft.offset)
         draft.set_turn(pending=tuple(started if other is call else other for other in draft.turn.pending))
 

@@ -85,6 +85,8 @@ class Head(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_micros: int = 0
     commands: tuple[str, ...] = ()
     """The last commands other than messages, so that one that is accepted again is not followed again."""
+    given_up: tuple[str, ...] = ()
+    """The last model calls whose turn ended before their outcome came: it may be on its way, and paid for."""
 
 
 class UserEntry(Struct, frozen=True, kw_only=True, tag="user"):
