@@ -11,8 +11,9 @@ from schemas.log import MessageAccepted
 
 
 def queue_breach(draft: Draft, queue: tuple[MessageAccepted, ...]) -> Failure | None:
-    """The limit that forbids such a queue, if one does."""
-    limits = draft.limits
+    """The limit that forbids such a queue, if one does; the default one where the running turn's agent was removed."""
+    spec = draft.spec_of(draft.turn.agent)
+    limits = spec.limits if spec else Limits()
     if len(queue) > limits.queued_messages:
         return queue_full(limits.queued_messages, "messages")
     if sum(len(msgspec.json.encode(message)) for message in queue) > limits.queued_bytes:

@@ -9,7 +9,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agents.catalog import Catalog
-from agents.limits import Limits
 from agents.session import Entry, Head, PendingCall, Session, ToolResultEntry, Turn
 from agents.spec import AgentSpec
 from schemas.content import ImageBlock, TextBlock, ToolUseBlock
@@ -73,12 +72,6 @@ class Draft:
         spec = self.spec_of(self.turn.agent)
         assert spec is not None, "the turn's agent is gone"
         return spec
-
-    @property
-    def limits(self) -> Limits:
-        """The running turn's limits; the default ones where its agent was removed."""
-        spec = self.spec_of(self.turn.agent)
-        return spec.limits if spec else Limits()
 
     def spec_of(self, agent: str) -> AgentSpec | None:
         """An agent as it was when the running turn's message was accepted."""
