@@ -2,11 +2,16 @@
 
 An acknowledgement carries its record's offset, so a record that this worker wrote need not come back from the broker
 before it is acted on. Whichever comes first, acknowledgement or fetch, is taken, in the order of the offsets.
+
+Nothing is taken while the lease is not held: a worker that was stopped for long would publish again what the next owner
+of its partitions has published. Readers drop that, but it is sent to them.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from schemas.codec import Headers, encode
 from schemas.log import SessionEvent
@@ -14,7 +19,8 @@ from schemas.topics import SESSION_LOG
 from streams.ports import Delivery, Processor, Shell
 
 MAX_STASHED = 1_000
-"""Records of a partition that were acknowledged before others that precede them; further ones come with the fetch."""
+"""Records of a partition that were acknowledged before others that precede them, or that wait for the lease; further
+ones come with the fetch."""
 
 
 class Early:
@@ -59,7 +65,7 @@ class SessionLog:
 
     @property
     def is_full(self) -> bool:
-        return self._decide.is_full
+        return self._decide.is_full or not self._shell.lease.is_held
 
     def restart(self, positions: dict[int, int]) -> None:
         """Begin after `positions`, the last offset of each partition that is committed."""
@@ -96,12 +102,17 @@ class SessionLog:
         line = self._lines.get(delivery.partition)
         if line is None:
             return  # Another worker has the partition.
+        if len(line.inbox) >= MAX_STASHED and not self._shell.lease.is_held:
+            return
         line.inbox.append((delivery, False))
         if not line.is_busy:
-            line.is_busy = True
-            task = asyncio.create_task(self._drain(line))
-            self._tasks.add(task)
-            task.add_done_callback(self._drained)
+            self._begin(line, self._drain(line))
+
+    def _begin(self, line: Line, work: Coroutine[Any, Any, None]) -> None:
+        line.is_busy = True
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._drained)
 
     def _drained(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -111,6 +122,10 @@ class SessionLog:
     async def _drain(self, line: Line) -> None:
         line.is_busy = True
         while line.inbox:
+            if not self._shell.lease.is_held:
+                # In a task of its own: whoever gives out the records must not wait, as a rebalance waits for them.
+                self._begin(line, self._drain_when_held(line))
+                return
             delivery, is_fetched = line.inbox.popleft()
             if is_fetched:
                 await self._take_fetched(line, delivery)
@@ -120,6 +135,10 @@ class SessionLog:
                 await self._take_early(line, stashed)
         # Not where something failed: what follows must not be decided, and the worker stops.
         line.is_busy = False
+
+    async def _drain_when_held(self, line: Line) -> None:
+        await self._shell.lease.held()
+        await self._drain(line)
 
     async def _take_fetched(self, line: Line, delivery: Delivery) -> None:
         early = line.early.pop(delivery.offset, None)

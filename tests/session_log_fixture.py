@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
-from shell_fixture import NOW, Bench
+from shell_fixture import NOW, Bench, ManualLease
 
 from schemas.codec import encode
 from schemas.log import SessionExpired
@@ -59,7 +59,8 @@ class Rig:
     """A session log between a decider and a broker, whose log is a list of who wrote each offset."""
 
     def __init__(self, rounds: int = 0) -> None:
-        self.bench = Bench()
+        self.lease = ManualLease()
+        self.bench = Bench(lease=self.lease)
         self.decider = Decider(rounds)
         self.session_log = SessionLog(self.bench.shell, self.decider)
         self.session_log.restart({0: -1})
@@ -134,6 +135,7 @@ class Rig:
 
     async def rest(self) -> None:
         """Everything arrives."""
+        self.lease.hold()
         while self.unacknowledged:
             self.acknowledge()
         while await self.fetch():

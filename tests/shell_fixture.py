@@ -9,7 +9,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.effects import Effect
 from schemas.topics import DEAD_LETTERS
 from streams.acknowledge import Acknowledger, Ticket
-from streams.ports import Delivery, Shell
+from streams.ports import UNLIMITED, Delivery, Lease, Shell
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -57,17 +57,40 @@ class ManualOutbox:
         return [decode_dead_letter(appended.value or b"") for appended in self.to(DEAD_LETTERS.name)]
 
 
+class ManualLease:
+    """Held as the test says."""
+
+    def __init__(self) -> None:
+        self._held = asyncio.Event()
+        self._held.set()
+
+    @property
+    def is_held(self) -> bool:
+        return self._held.is_set()
+
+    def hold(self) -> None:
+        self._held.set()
+
+    def lose(self) -> None:
+        self._held.clear()
+
+    async def held(self) -> None:
+        while not self.is_held:
+            await self._held.wait()
+
+
 @dataclass(eq=False)
 class Bench:
     """A shell, what made it fail, and which offsets were acknowledged."""
 
     outbox: ManualOutbox = field(default_factory=ManualOutbox)
+    lease: Lease = UNLIMITED
     failures: list[BaseException] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
 
     @property
     def shell(self) -> Shell:
-        return Shell(self.outbox, lambda: NOW, self.failures.append)
+        return Shell(self.outbox, lambda: NOW, self.failures.append, lease=self.lease)
 
     def delivery(
         self,

@@ -219,9 +219,57 @@ async def test_it_is_full_when_decide_is() -> None:
         assert rig.session_log.is_full == is_full
 
 
+async def test_nothing_is_decided_without_the_lease() -> None:
+    """A worker that wakes up after its session timeout leaves what it reads to whoever owns its partitions now."""
+    rig = Rig()
+    rig.log += [THEIRS, THEIRS]
+    await rig.append()
+    rig.lease.lose()
+    await rig.fetch()
+    await rig.fetch()
+    rig.acknowledge()
+    await settle()
+    assert (rig.decider.taken, rig.session_log.is_full) == ([], True)
+    rig.lease.hold()
+    await settle()
+    assert (rig.decider.taken, rig.session_log.is_full) == ([0, 1, 2], False)
+    await rig.rest()
+
+
+async def test_what_waits_for_the_lease_is_dropped_when_the_partitions_are_given_out_anew() -> None:
+    """It comes again, to whom it belongs."""
+    rig = Rig()
+    rig.log += [THEIRS, THEIRS]
+    rig.lease.lose()
+    await rig.fetch()
+    await rig.fetch()
+    rig.restart()
+    rig.lease.hold()
+    await settle()
+    assert rig.decider.taken == []
+    await rig.rest()
+
+
+async def test_no_more_than_the_limit_wait_for_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the brokers take records and the group does not answer, what this worker appends comes with the fetch."""
+    monkeypatch.setattr(streams.session_log, "MAX_STASHED", 2)
+    rig = Rig()
+    for _ in range(4):
+        await rig.append()
+    rig.lease.lose()
+    for _ in range(4):
+        rig.acknowledge()
+    await settle()
+    rig.lease.hold()
+    await settle()
+    assert rig.decider.taken == [0, 1]
+    await rig.rest()
+
+
 ACTIONS = (
     *("append", "append", "theirs", "gap", "acknowledge", "acknowledge", "acknowledge out of order"),
     *("fetch", "fetch", "fetch", "finish", "finish", "commit", "restart", "a round of the loop"),
+    *("lose the lease", "hold the lease"),
 )
 
 
@@ -246,6 +294,10 @@ async def do(rig: Rig, action: str) -> None:
             rig.commit()
         case "restart":
             rig.restart()
+        case "lose the lease":
+            rig.lease.lose()
+        case "hold the lease":
+            rig.lease.hold()
         case _:
             await asyncio.sleep(0)
 
