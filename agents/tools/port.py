@@ -16,11 +16,16 @@ class ToolDefinition(Struct, frozen=True, kw_only=True):
 
 
 class ToolContext(Struct, frozen=True, kw_only=True):
-    """Who calls. `call_id` is the idempotency key: the same call has the same one, in every attempt and worker."""
+    """Who calls. `call_id` is the idempotency key: the same call has the same one, in every attempt and worker.
+
+    `user_id` and `tenant` are those of the message that began the turn, where it named them.
+    """
 
     call_id: str
     session_id: str
     agent: str
+    user_id: str | None = None
+    tenant: str | None = None
 
 
 class ToolReturn(Struct, frozen=True, kw_only=True):
