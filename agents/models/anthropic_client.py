@@ -41,6 +41,7 @@ class _Call:
         self.deltas = deltas
         self.started_at = started_at
         self.attempts = 0
+        self.paid_attempts = 0
         self.usage = Usage()
         self.cost_micros = 0
         self.message = MessageAssembler()
@@ -61,6 +62,7 @@ class _Call:
         usage = self.message.usage
         self.message.usage = Usage()
         if usage.total_tokens:
+            self.paid_attempts += 1
             self.usage += usage
             self.cost_micros += self._prices.cost_micros(self.message.model or self.model, usage)
 
@@ -138,7 +140,7 @@ class AnthropicClient:
                 return result
             call.end_attempt()
             call.last_fault = result
-            if not result.retryable or call.attempts >= self._policy.max_attempts:
+            if not result.retryable or self._is_used_up(call):
                 return result
             delay_s = retry_delay_s(
                 self._policy, attempt=call.attempts, retry_after_s=result.retry_after_s, random=self._random()
@@ -146,6 +148,9 @@ class AnthropicClient:
             if loop.time() + delay_s >= deadline:
                 return result
             await self._sleep(delay_s)
+
+    def _is_used_up(self, call: _Call) -> bool:
+        return call.attempts >= self._policy.max_attempts or call.paid_attempts >= self._policy.max_paid_attempts
 
     async def _attempt(self, call: _Call) -> Message | Fault:
         await self._starts.acquire()

@@ -14,8 +14,12 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 class RetryPolicy(Struct, frozen=True, kw_only=True):
     """The bounds of one model call; `timeout_s` of the call bounds them all together."""
 
-    max_attempts: Annotated[int, msgspec.Meta(ge=1)] = 5
-    """With the waits below, five attempts outlast an overload of some 10 s; longer ones are for the caller to see."""
+    max_attempts: Annotated[int, msgspec.Meta(ge=1)] = 20
+    """With the waits below, twenty attempts outlast an overload of three and a half minutes where all jitter is against
+    them, and are over after seven, while a turn has time to say so: by default, it has ten."""
+    max_paid_attempts: Annotated[int, msgspec.Meta(ge=1)] = 5
+    """Of them, those in which the model began to answer: each is paid for, and five streams that break in a row are not
+    what an overload looks like."""
     first_delay_s: Seconds = 0.5
     """The SDK's own first delay: most dropped connections and 500s are over by then."""
     max_delay_s: Seconds = 30.0

@@ -86,8 +86,9 @@ class ModelSettings(BaseModel):
 
     in_flight: Annotated[int, Field(ge=1, le=100_000)] = 5_000
     """Calls at the same time in one worker; the next ones wait on the topic. About 10 KB of memory each."""
-    attempts: Annotated[int, Field(ge=1, le=100)] = 8
-    """Attempts per call, the first included: with backoff, a provider's outage of some minutes is survived."""
+    attempts: Annotated[int, Field(ge=1, le=100)] = 20
+    """Attempts per call, the first included: with the waits between them, a provider's outage of three minutes is
+    survived. The turn's time limit bounds them too, and five at most are those in which the model began to answer."""
 
 
 class ProjectionSettings(BaseModel):

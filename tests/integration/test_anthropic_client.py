@@ -9,6 +9,7 @@ from aiohttp import web
 from anthropic_fixture import API_KEY, END, PATIENT, POLICY, START, TEXT, Caller, caller, caller_of, event, sent
 
 from agents.models.anthropic_client import STARTS_PER_TICK, AnthropicClient
+from agents.models.backoff import RetryPolicy
 from agents.models.prices import load_prices
 from agents.models.sdk import CredentialsMissingError
 from headrace.simulated_model import ModelOptions, running_server
@@ -145,6 +146,26 @@ async def test_a_wait_beyond_the_time_limit_is_not_begun() -> None:
     async with caller() as one:
         failed = await one.fail("[[fault:429 retry-after=60]]", timeout_s=2)
         assert (failed.failure.code, failed.attempts, one.waits_s) == (FailureCode.RATE_LIMITED, 1, [])
+
+
+async def test_an_overload_of_a_minute_is_survived() -> None:
+    """By default, even where all jitter shortens the waits."""
+
+    async def overloaded(request: web.Request) -> web.StreamResponse:
+        if sum(one.waits_s) < 60:
+            return web.json_response({"error": {"type": "overloaded_error", "message": "Overloaded"}}, status=529)
+        return await sent(request, START, TEXT, END)
+
+    async with caller_of(overloaded, RetryPolicy()) as one:
+        done = await one.complete("Hello?", timeout_s=600)
+        assert text_of(done.content) == "Hello"
+
+
+async def test_what_is_paid_each_time_is_not_tried_as_often() -> None:
+    """A model that begins to answer and breaks off is paid for."""
+    async with caller(policy=RetryPolicy(max_attempts=20, max_paid_attempts=4)) as one:
+        failed = await one.fail("[[fault:529 times=2]] [[fault:truncate]] Tell me about the mill wheel.")
+        assert (failed.failure.code, failed.attempts) == (FailureCode.STREAM_BROKEN, 6)
 
 
 async def test_the_time_limit_bounds_a_slow_model() -> None:

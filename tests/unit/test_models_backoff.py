@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.limits import Limits
 from agents.models.backoff import RetryPolicy, parse_retry_after_s, retry_delay_s
+from runtime.settings.values import ModelSettings
 
 POLICY = RetryPolicy(first_delay_s=0.5, max_delay_s=30, retry_after_cap_s=60)
 NOW = datetime(2026, 11, 21, 8, 0, 0, tzinfo=UTC)
@@ -19,6 +21,21 @@ NOW = datetime(2026, 11, 21, 8, 0, 0, tzinfo=UTC)
 def test_exponential_up_to_the_maximum(attempt: int, random: float, expected: float) -> None:
     """Each attempt doubles the wait up to the maximum; the jitter takes at most half of it away."""
     assert retry_delay_s(POLICY, attempt=attempt, retry_after_s=None, random=random) == pytest.approx(expected)
+
+
+def test_by_default_an_outage_of_minutes_is_survived_and_the_end_comes_within_the_turn() -> None:
+    """Whatever the jitter; and a worker has the policy's own number of attempts."""
+    policy = RetryPolicy()
+    assert ModelSettings().attempts == policy.max_attempts
+    shortest_s, longest_s = (
+        sum(
+            retry_delay_s(policy, attempt=attempt, retry_after_s=None, random=random)
+            for attempt in range(1, policy.max_attempts)
+        )
+        for random in (0.0, 1.0)
+    )
+    assert shortest_s > 3 * 60
+    assert longest_s < Limits().turn_seconds - 60
 
 
 def test_retry_after_is_a_lower_bound_with_jitter_on_top() -> None:
