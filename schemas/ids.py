@@ -52,6 +52,24 @@ AgentName = Annotated[
         examples=["assistant"],
     ),
 ]
+Capability = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[a-z0-9][a-z0-9_.-]*(?!\n)$",
+        description="What an agent can do, in a word: lower case letters, digits, `_`, `-` and `.`.",
+        examples=["translation"],
+    ),
+]
+TenantName = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=63,
+        pattern=r"^[a-z0-9][a-z0-9_-]*(?!\n)$",
+        description="A tenant, as it stands before the `:` of its sessions' ids.",
+    ),
+]
 ToolName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_-]+(?!\n)$")]
 ShortText = Annotated[str, msgspec.Meta(max_length=1_000)]
 
