@@ -12,6 +12,7 @@ from schemas.codec import cloud_event_headers, encode
 from schemas.commands import ApprovalDecision, Broadcast, CancelTurn, EndSession, ReleaseSession, UserMessage
 from schemas.content import Base64Source, ImageBlock, TextBlock, ToolUseBlock
 from schemas.dead_letter import Cause, DeadLetter
+from schemas.directory import AgentAnnounced, AgentApplied, AgentRemoved
 from schemas.effects import CallModel, CallTool
 from schemas.events import (
     ApprovalRequested,
@@ -306,7 +307,51 @@ LETTERS = (
     ),
 )
 
-EXAMPLES: tuple[Example, ...] = (*COMMANDS, *FACTS, *ORDERS, *EVENTS, *DELTAS, *AUDITED, *LETTERS)
+VERSION = "6f1ed002ab55"
+APPLIED_BY: dict[str, Any] = {"agent": AGENT, "at": NOW, "by": "ann"}
+APPLIED = (
+    Example(
+        name="applied",
+        record=AgentApplied(
+            version=VERSION, spec={"instructions": "Answer in one sentence.", "model": MODEL}, **APPLIED_BY
+        ),
+    ),
+    Example(name="removed", record=AgentRemoved(**APPLIED_BY)),
+)
+
+ANNOUNCED = (
+    Example(
+        name="announced",
+        record=AgentAnnounced(
+            agent=AGENT,
+            worker="mill-1",
+            version=VERSION,
+            model=MODEL,
+            since=NOW - timedelta(hours=2),
+            at=NOW,
+            expires_at=NOW + timedelta(seconds=30),
+            description="Answers questions.",
+            capabilities=("arithmetic",),
+            tools=("calculator",),
+            calls_in_flight=2,
+            worker_tools=("calculator", "current_time"),
+        ),
+        id=f"{AGENT}@mill-1",
+        by="announce",
+    ),
+)
+
+EXAMPLES: tuple[Example, ...] = (
+    *COMMANDS,
+    *FACTS,
+    *ORDERS,
+    *EVENTS,
+    *DELTAS,
+    *AUDITED,
+    *APPLIED,
+    *ANNOUNCED,
+    *LETTERS,
+)
 
 
 def examples_of(record: type[Struct]) -> list[Example]:

@@ -12,6 +12,7 @@ from msgspec import Struct
 from schemas.audit import AuditEvent
 from schemas.commands import ApprovalDecision, Broadcast, CancelTurn, EndSession, ReleaseSession, UserMessage
 from schemas.dead_letter import DeadLetter
+from schemas.directory import AgentAnnounced, AgentApplied, AgentRemoved
 from schemas.effects import CallModel, CallTool
 from schemas.events import (
     ApprovalRequested,
@@ -173,6 +174,34 @@ AUDIT_EVENTS = Topic(
     retention_ms=30 * DAY_MS,
     max_message_bytes=MAX_PUBLIC_IN_BYTES,
 )
+AGENT_SPECS = Topic(
+    name="agent-specs",
+    access=Access.PUBLIC_IN,
+    key="`{agent}@{version}-{its own}`: each record has another",
+    records=(AgentApplied, AgentRemoved),
+    description="The agents that were applied since the workers' files, in the order in which they were.",
+    written_by="headrace agents apply, headrace agents remove",
+    read_by="every worker",
+    retention_ms=0,
+    # How far it was read is one number, which is stamped on each message that is accepted.
+    partitions=1,
+    cleanup_policy="compact",
+    max_message_bytes=MAX_PUBLIC_IN_BYTES,
+)
+AGENT_DIRECTORY = Topic(
+    name="agent-directory",
+    access=Access.PUBLIC_OUT,
+    key="`{agent}@{worker}`",
+    records=(AgentAnnounced,),
+    description="Which agents there are, what they can do, and which workers serve them; said again all the time.",
+    written_by="every worker",
+    read_by="every worker, anyone",
+    retention_ms=DAY_MS,
+    partitions=1,
+    # Who falls silent without a farewell is forgotten, not kept for ever.
+    cleanup_policy="compact,delete",
+    max_message_bytes=MAX_PUBLIC_IN_BYTES,
+)
 DEAD_LETTERS = Topic(
     name="dead-letters",
     access=Access.PUBLIC_OUT,
@@ -193,5 +222,7 @@ TOPICS: tuple[Topic, ...] = (
     AGENT_EVENTS,
     AGENT_DELTAS,
     AUDIT_EVENTS,
+    AGENT_SPECS,
+    AGENT_DIRECTORY,
     DEAD_LETTERS,
 )

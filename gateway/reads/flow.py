@@ -10,7 +10,9 @@ from msgspec import Struct
 from gateway.brokers import Partition, Sample
 from schemas.topics import (
     AGENT_DELTAS,
+    AGENT_DIRECTORY,
     AGENT_EVENTS,
+    AGENT_SPECS,
     AUDIT_EVENTS,
     DEAD_LETTERS,
     LLM_REQUESTS,
@@ -83,6 +85,12 @@ NODES: tuple[FlowNode, ...] = (
             does=node.does,
         )
         for node in TOPOLOGY
+    ),
+    FlowNode(
+        name="directory",
+        reads=(AGENT_SPECS.name, AGENT_DIRECTORY.name),
+        writes=(AGENT_DIRECTORY.name,),
+        does="in every worker: which agents there are",
     ),
     FlowNode(
         name="projections",

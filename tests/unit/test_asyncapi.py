@@ -29,6 +29,7 @@ from schemas.codec import (
     decode_session_event,
     encode,
 )
+from schemas.directory import decode_announcement, decode_spec_record
 from schemas.topics import DEAD_LETTERS, TOPICS, Access
 from schemas.topology import TOPOLOGY
 
@@ -43,6 +44,8 @@ DECODERS: dict[str, Callable[[bytes], Struct]] = {
     "agent-events": decode_agent_event,
     "agent-deltas": decode_agent_delta,
     "audit-events": decode_audit_event,
+    "agent-specs": decode_spec_record,
+    "agent-directory": decode_announcement,
     "dead-letters": decode_dead_letter,
 }
 DECODER_OF = {record: DECODERS[topic.name] for topic in TOPICS for record in topic.records}
