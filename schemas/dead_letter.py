@@ -31,6 +31,7 @@ class Cause(StrEnum):
     NOTHING_TO_APPROVE = "nothing_to_approve"
     NOT_QUARANTINED = "not_quarantined"
     NO_SUCH_AGENT = "no_such_agent"
+    NOT_IN_LOG = "not_in_log"
     EXPIRED = "expired"
     CORE_ERROR = "core_error"
 

@@ -12,7 +12,7 @@ from streams.consumer import App
 from streams.fence import Fence
 from streams.lease import HeartbeatLease
 from streams.pipeline import Pipeline
-from streams.ports import Fail, Table
+from streams.ports import Fail, LogEnd, Table
 from streams.table import MemoryTable, RocksDBTable
 
 COMMIT_INTERVAL_S = 1.0
@@ -58,6 +58,17 @@ def create_table(app: App, settings: Settings) -> Table:
     store = RocksDBTable(table) if settings.store == "rocksdb" else MemoryTable(table, settings.partitions)
     app.restore = store.put
     return store
+
+
+def log_end(app: App, settings: Settings) -> LogEnd:
+    """Asks the broker, through the app's consumer, how far the session log goes."""
+    topic = settings.topic_prefix + SESSION_LOG.name
+
+    async def end(partition: int) -> int:
+        (offset,) = (await app.consumer.highwaters(TP(topic, partition))).values()
+        return int(offset)
+
+    return end
 
 
 def attach(

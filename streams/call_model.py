@@ -9,7 +9,7 @@ import structlog
 from agents.catalog import Catalog
 from agents.models.port import ModelClient, ModelCompletion, ModelFault, ModelOutcome
 from agents.prompt import build_prompt
-from agents.session import Session, Turn
+from agents.session import CallKind, Session, Turn
 from agents.spec import AgentSpec
 from schemas.codec import cloud_event_headers, decode_call_model, encode
 from schemas.dead_letter import Cause
@@ -70,7 +70,10 @@ class CallModels:
                 error=f"expected an order to call a model: {error}",
             )
             return
-        self._running.start(order.call_id, ticket, lambda: self._perform(order, delivery.partition))
+        if not await self._sessions.is_in_log(delivery.partition, order.log_offset):
+            await self._dead_letters.bury_order_of_nobody(ticket, order, processor="call_model")
+        elif not ticket.is_void:
+            self._running.start(order.call_id, ticket, lambda: self._perform(order, delivery.partition))
 
     def begin(self, order: CallModel, partition: int) -> None:
         """Perform an order of this worker's `decide` before its record is delivered."""
@@ -80,7 +83,8 @@ class CallModels:
         """Whether the log now has an outcome of the call."""
         session = await self._sessions.at(partition, order.session_id, order.log_offset)
         turn = session.head.turn if session else None
-        if session is None or turn is None or turn.pending_call(order.call_id) is None:
+        call = turn.pending_call(order.call_id) if turn else None
+        if session is None or turn is None or call is None or call.kind != CallKind.MODEL:
             return False  # The outcome is in the state already, or nobody waits for it.
         started = self._shell.clock()
         outcome = await self._call(order, session, turn)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from agents.session import PendingCall, Session
+from agents.session import CallKind, PendingCall, Session
 from agents.tools.port import ToolContext, ToolFault, ToolOutcome, ToolReturn
 from agents.tools.toolbox import Toolbox
 from schemas.codec import cloud_event_headers, decode_call_tool
@@ -62,7 +62,10 @@ class CallTools:
                 ticket, processor="call_tool", cause=Cause.NOT_VALID, error=f"expected an order to run a tool: {error}"
             )
             return
-        self._running.start(order.call_id, ticket, lambda: self._perform(order, delivery.partition))
+        if not await self._sessions.is_in_log(delivery.partition, order.log_offset):
+            await self._dead_letters.bury_order_of_nobody(ticket, order, processor="call_tool")
+        elif not ticket.is_void:
+            self._running.start(order.call_id, ticket, lambda: self._perform(order, delivery.partition))
 
     def begin(self, order: CallTool, partition: int) -> None:
         """Perform an order of this worker's `decide` before its record is delivered."""
@@ -76,15 +79,16 @@ class CallTools:
             return False  # The outcome is in the state already, or nobody waits for it.
         started = self._shell.clock()
         outcome: ToolOutcome = OUTCOME_UNKNOWN
-        if self._toolbox.is_idempotent(order.tool):
-            outcome = await self._run(order)
+        # The session says what is called: `tool-calls` is open to more writers than its log.
+        if self._toolbox.is_idempotent(pending.tool):
+            outcome = await self._run(order, pending)
         elif pending.started_offset is None:
             claim = await self._claim(order, partition)
             pending = _pending(await self._sessions.at(partition, order.session_id, claim), order)
             if pending is None:
                 return False
             if pending.started_offset == claim:
-                outcome = await self._run(order)
+                outcome = await self._run(order, pending)
         now = self._shell.clock()
         event = _event(order, outcome, now, (now - started) // timedelta(milliseconds=1))
         await self._append(event, order, partition)
@@ -96,11 +100,11 @@ class CallTools:
         event = ToolStarted(session_id=order.session_id, call_id=order.call_id, at=now)
         return await self._append(event, order, partition)
 
-    async def _run(self, order: CallTool) -> ToolOutcome:
+    async def _run(self, order: CallTool, call: PendingCall) -> ToolOutcome:
         context = ToolContext(call_id=order.call_id, session_id=order.session_id, agent=order.agent)
-        outcome = await self._toolbox.run(order.tool, order.input, context=context, timeout_s=order.timeout_ms / 1000)
+        outcome = await self._toolbox.run(call.tool, call.input, context=context, timeout_s=order.timeout_ms / 1000)
         if isinstance(outcome, ToolFault) and outcome.cause is not None:
-            log.warning("tool_failed", call_id=order.call_id, tool=order.tool, exc_info=outcome.cause)
+            log.warning("tool_failed", call_id=order.call_id, tool=call.tool, exc_info=outcome.cause)
         return outcome
 
     async def _append(self, event: ToolStarted | ToolCompleted | ToolFailed, order: CallTool, partition: int) -> int:
@@ -113,8 +117,10 @@ class CallTools:
 
 
 def _pending(session: Session | None, order: CallTool) -> PendingCall | None:
+    """The call as the session waits for it; None for one that waits for approval, whatever ordered it."""
     turn = session.head.turn if session else None
-    return turn.pending_call(order.call_id) if turn else None
+    call = turn.pending_call(order.call_id) if turn else None
+    return call if call and call.kind == CallKind.TOOL else None
 
 
 def _event(order: CallTool, outcome: ToolOutcome, at: datetime, duration_ms: int) -> ToolCompleted | ToolFailed:

@@ -4,6 +4,7 @@ import asyncio
 
 from schemas.codec import cloud_event_headers, encode
 from schemas.dead_letter import Cause, DeadLetter
+from schemas.effects import Effect
 from schemas.topics import DEAD_LETTERS
 from streams.acknowledge import Ticket, finish_when_durable
 from streams.ports import Delivery, Shell
@@ -53,6 +54,16 @@ class DeadLetters:
         key = session_id.encode() if session_id else delivery.key
         topic = self._shell.topic_prefix + DEAD_LETTERS.name
         return await self._shell.outbox.append(topic, key=key, value=encode(letter), headers=headers)
+
+    async def bury_order_of_nobody(self, ticket: Ticket, order: Effect, *, processor: str) -> None:
+        """Bury an order that names an event which the session log does not have."""
+        error = (
+            f"expected the order to name an event of the session log, got offset {order.log_offset} of partition "
+            f"{ticket.delivery.partition}, which ends before: `decide` did not write it, find out who did"
+        )
+        await self.bury_and_finish(
+            ticket, processor=processor, cause=Cause.NOT_IN_LOG, error=error, session_id=order.session_id
+        )
 
     async def bury_and_finish(
         self, ticket: Ticket, *, processor: str, cause: Cause, error: str, session_id: str | None = None

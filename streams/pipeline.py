@@ -56,7 +56,11 @@ class Pipeline:
         capacity: Capacity,
     ) -> None:
         self.sessions = Sessions(
-            table, max_sessions=capacity.cached_sessions, max_bytes=capacity.cached_bytes, lease=shell.lease
+            table,
+            max_sessions=capacity.cached_sessions,
+            max_bytes=capacity.cached_bytes,
+            lease=shell.lease,
+            log_end=shell.log_end,
         )
         self.recorder = Recorder(shell, table, self.sessions, linger_s=capacity.record_linger_s)
         self.model_calls = RunningCalls(capacity.model_calls_in_flight, shell.fail)

@@ -1,7 +1,8 @@
 """What the processors need of the world. Faust and Kafka are one implementation, the simulation's memory is another."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -92,6 +93,16 @@ class Unlimited:
 
 
 UNLIMITED = Unlimited()
+LogEnd = Callable[[int], Awaitable[int]]
+"""Asks the broker how far a partition of the session log goes now: the offset that the next record will have."""
+
+
+async def endless(partition: int) -> int:
+    """The end of a log of which nobody can say that it has no record at some offset."""
+    del partition
+    return sys.maxsize
+
+
 Clock = Callable[[], datetime]
 Fail = Callable[[BaseException], None]
 """Called with what makes the worker stop: it cannot go on without breaking the promise."""
@@ -107,7 +118,7 @@ class Processor(Protocol):
     def is_full(self) -> bool: ...
 
     async def take(self, delivery: Delivery) -> None:
-        """Take one record; waits only for the outbox to accept. Never raises for what a record says."""
+        """Take one record. Waits only for the outbox, or the broker's answer. Never raises for what a record says."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -119,6 +130,7 @@ class Shell:
     fail: Fail
     topic_prefix: str = ""
     lease: Lease = UNLIMITED
+    log_end: LogEnd = endless
 
     async def append(
         self, topic: Topic, record: Struct, session_id: str, headers: Headers, partition: int | None = None

@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from agents.session import Session
-from streams.ports import UNLIMITED, Lease, Table
+from streams.ports import UNLIMITED, Lease, LogEnd, Table, endless
 from streams.store import load
 
 OVERHEAD_BYTES = 2_000
@@ -20,8 +20,17 @@ class NotReachedError(Exception):
 class Sessions:
     """States as `decide` left them. Those that are not in the table yet are never evicted."""
 
-    def __init__(self, table: Table, *, max_sessions: int, max_bytes: int, lease: Lease = UNLIMITED) -> None:
+    def __init__(
+        self,
+        table: Table,
+        *,
+        max_sessions: int,
+        max_bytes: int,
+        lease: Lease = UNLIMITED,
+        log_end: LogEnd = endless,
+    ) -> None:
         self._table = table
+        self._log_end = log_end
         self._lease = lease
         self._max_sessions = max_sessions
         self._max_bytes = max_bytes
@@ -65,6 +74,15 @@ class Sessions:
             future = heappop(waiting)[2]
             if not future.done():
                 future.set_result(None)
+
+    async def is_in_log(self, partition: int, offset: int) -> bool:
+        """Whether the log has come to the offset. The broker is asked only where this worker cannot know.
+
+        Whoever gives an order has read the event that led to it, so one that names an offset beyond the end of the log
+        is nobody's: who waited for `at` would wait for ever.
+        """
+        known = max(self._positions.get(partition, -1), self._floors.get(partition, -1))
+        return offset <= known or offset < await self._log_end(partition)
 
     async def at(self, partition: int, session_id: str, offset: int) -> Session | None:
         """The session when `decide` has handled the log up to `offset` at least, and what it reads again at a start.

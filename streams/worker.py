@@ -21,7 +21,7 @@ from runtime.kafka import changelog_topic_name, client_arguments
 from runtime.log import setup_logging
 from runtime.settings import Settings
 from streams.agent_files import read_catalog, read_toolbox
-from streams.app import attach, create_app, create_table
+from streams.app import attach, create_app, create_table, log_end
 from streams.expire import expire_idle
 from streams.fence import Fence
 from streams.lease import HeartbeatLease
@@ -116,7 +116,8 @@ class _Worker:
         app = create_app(settings)
         table = create_table(app, settings)
         lease = HeartbeatLease()
-        shell = Shell(publisher, lambda: datetime.now(UTC), self._fail, settings.topic_prefix, lease)
+        end = log_end(app, settings)
+        shell = Shell(publisher, lambda: datetime.now(UTC), self._fail, settings.topic_prefix, lease, end)
         capacity = Capacity(
             model_calls_in_flight=settings.model.in_flight,
             tool_calls_in_flight=settings.tool_calls_in_flight,

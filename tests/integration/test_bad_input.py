@@ -279,6 +279,19 @@ async def test_forged_orders_do_nothing(line: Line, cluster: Cluster) -> None:
     assert line.events(session_id) == []
 
 
+@pytest.mark.parametrize("topic", ["llm-requests", "tool-calls"])
+async def test_an_order_that_names_no_event_is_a_dead_letter(line: Line, topic: str) -> None:
+    """Nobody waits for the log to come there, also not the order behind it, which a worker makes the usual way."""
+    session_id = session_in(PARTITION, f"beyond-{topic}")
+    order = {"session_id": session_id, "call_id": f"{session_id}/1/1", "turn_id": f"{session_id}/1", "step": 1}
+    order |= {"agent": "a", "log_offset": 10**12, "timeout_ms": 1000}
+    order |= {"type": "call_model"} if topic == "llm-requests" else {"type": "call_tool", "tool": "t", "input": {}}
+    place = await line.put(topic, orjson.dumps(order), key=session_id.encode(), partition=PARTITION)
+    letter = await line.letter(place)
+    assert (letter["cause"], letter["session_id"]) == ("not_in_log", session_id)
+    await line.ask(session_id, "What is 2+3?")
+
+
 async def test_an_error_of_the_core_stops_one_session_only(line: Line) -> None:
     """A record that breaks the reducer is a dead letter; its session says so from then on, and the others go on."""
     session_id = session_in(PARTITION, "broken")
