@@ -15,10 +15,11 @@ class AgentsFileError(ValueError):
 
 
 class Applied(NamedTuple):
-    """What `agent-specs` has at `offset` about one agent; None: it was removed."""
+    """What `agent-specs` has at `offset`, under `key`, about one agent; None: it was removed."""
 
     offset: int
     spec: AgentSpec | None
+    key: bytes = b""
 
 
 class Catalog:
@@ -39,6 +40,7 @@ class Catalog:
         self.files = agents
         self.default = default
         self.read_to = -1
+        """How far `agent-specs` was read: the last offset."""
         self._history: dict[str, tuple[Applied, ...]] = {}
 
     @property
@@ -53,15 +55,32 @@ class Catalog:
 
     def get(self, name: str, as_of: int | None = None) -> AgentSpec | None:
         """The agent of that name when `agent-specs` had been read up to `as_of` (-1: as in the files); None: now."""
-        history = self._history.get(name, ())
+        history = self.history(name)
         at = len(history) if as_of is None else bisect_right(history, as_of, key=lambda applied: applied.offset)
         return history[at - 1].spec if at else self.files.get(name)
 
-    def apply(self, offset: int, name: str, spec: AgentSpec | None) -> None:
+    def apply(self, offset: int, name: str, spec: AgentSpec | None, key: bytes = b"") -> None:
         """`agent-specs` has at `offset` that `name` is `spec` from there on; None: that it is removed."""
         assert offset > self.read_to, "what is applied is applied in the order of its offsets"
-        self._history[name] = (*self._history.get(name, ()), Applied(offset, spec))
+        self._history[name] = (*self.history(name), Applied(offset, spec, key))
         self.read_to = offset
+
+    def forget(self, key: bytes) -> None:
+        """`agent-specs` has deleted what it had under `key`: no turn that began with it can be running any more."""
+        for name, history in self._history.items():
+            self._history[name] = tuple(applied for applied in history if applied.key != key)
+
+    def reach(self, offset: int) -> None:
+        """`agent-specs` has nothing more up to `offset`."""
+        self.read_to = max(self.read_to, offset)
+
+    def history(self, name: str) -> tuple[Applied, ...]:
+        """What was applied about an agent, oldest first."""
+        return self._history.get(name, ())
+
+    def applied(self) -> tuple[str, ...]:
+        """The agents about which something was applied, in the order in which that began."""
+        return tuple(name for name, history in self._history.items() if history)
 
 
 def parse_agents(text: str, source: str) -> dict[str, AgentSpec]:
