@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from agents.tools.docstring import parse_docstring
 from agents.tools.parameters import Parameters, parameters_of
-from agents.tools.port import ToolDeclarationError, ToolDefinition
+from agents.tools.port import ToolDeclarationError, ToolDefinition, ToolError
 from schemas.ids import ToolName
 
 DEFAULT_TIMEOUT_S = 30.0
@@ -35,6 +35,8 @@ class Tool(Struct, frozen=True, kw_only=True, eq=False):
     idempotent: bool
     max_result_chars: int
     on_close: Callable[[], None] | None = None
+    missing: str | None = None
+    """What the operator must set before an agent may name this tool; such a tool answers every call with it."""
 
     @property
     def name(self) -> str:
@@ -101,6 +103,15 @@ def tool(
         )
 
     return declare if function is None else declare(function)
+
+
+def unconfigured(tool: Tool, missing: str) -> Tool:
+    """The tool without what it needs: its definition can be read, and a call says what is missing."""
+
+    async def refuse(**_: Any) -> str:
+        raise ToolError(f"`{tool.name}` is not configured here: tell the user that the operator must set {missing}")
+
+    return msgspec.structs.replace(tool, function=refuse, missing=missing)
 
 
 def _declare(

@@ -1,4 +1,4 @@
-"""One GET request to a public address.
+"""Requests to addresses that are allowed: public ones, unless the bounds say otherwise.
 
 A name is resolved once, every address that it has is checked, and the connection goes to a checked address: a name that
 has another address a moment later gains nothing. The socket is the last gate, whatever the URL looked like.
@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from msgspec import Struct
 from yarl import URL
 
 from agents.tools.fetch_bounds import FetchBounds, Resolve
@@ -34,15 +35,30 @@ _CHARSET = re.compile(
 _WIDE_CHARSETS = ("utf-16", "utf-32")
 
 
-async def fetch(url: str, bounds: FetchBounds, resolve: Resolve) -> str:
-    """Status, final address, content type and text.
+class Answer(Struct, frozen=True):
+    """What a server answered; `text` is decoded, and at most as long as the bounds allow."""
+
+    status: str
+    url: str
+    content_type: str
+    location: str | None
+    text: str
+    is_cut: bool
+
+    def __str__(self) -> str:
+        location = f"Location: {self.location}\n" if self.location is not None else ""
+        return f"{self.status}\nURL: {self.url}\nContent-Type: {self.content_type}\n{location}\n{self.text}"
+
+
+async def fetch(url: str, bounds: FetchBounds, resolve: Resolve) -> Answer:
+    """What a GET is answered in the end, after redirects.
 
     Raises:
         ToolError: the address is refused, or there is no text to be had; the message is for the model.
     """
     try:
         async with asyncio.timeout(bounds.timeout_s):
-            return await _follow(_parse(url), bounds, resolve)
+            return await _follow(parse_url(url), bounds, resolve)
     except TimeoutError as error:
         raise ToolError(
             f"`{url[:200]}` gave no complete answer within {bounds.timeout_s:g} s: try another source"
@@ -59,31 +75,36 @@ def _raise_failed(url: str, error: aiohttp.ClientError) -> NoReturn:
     ) from error
 
 
-async def _follow(url: URL, bounds: FetchBounds, resolve: Resolve) -> str:
+def guarded_session(bounds: FetchBounds, resolve: Resolve, accept: str) -> aiohttp.ClientSession:
+    """Connects to addresses that the bounds allow, and to no others; without cookies, proxies and redirects."""
     connector = aiohttp.TCPConnector(
         resolver=_CheckedResolver(bounds, resolve),
         use_dns_cache=False,
         force_close=True,
         socket_factory=lambda info: _checked_socket(info, bounds),
     )
-    async with aiohttp.ClientSession(
+    return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         timeout=aiohttp.ClientTimeout(total=None),
-        headers={"User-Agent": "headrace-http_get", "Accept-Encoding": "gzip, deflate", "Accept": "text/*, */*;q=0.5"},
-    ) as session:
+        headers={"User-Agent": "headrace-http_get", "Accept-Encoding": "gzip, deflate", "Accept": accept},
+    )
+
+
+async def _follow(url: URL, bounds: FetchBounds, resolve: Resolve) -> Answer:
+    async with guarded_session(bounds, resolve, "text/*, */*;q=0.5") as session:
         for _ in range(bounds.max_redirects + 1):
-            _check(url, bounds)
+            check_url(url, bounds)
             async with session.get(url, allow_redirects=False) as response:
                 location = response.headers.get("Location")
                 if response.status not in _REDIRECTS or location is None:
-                    return await _read(response, bounds)
-            url = _parse(location, url)
+                    return await read_answer(response, bounds)
+            url = parse_url(location, url)
     raise ToolError(f"expected at most {bounds.max_redirects} redirects, got more, the last to `{_shown(str(url))}`")
 
 
-def _parse(text: str, origin: URL | None = None) -> URL:
+def parse_url(text: str, origin: URL | None = None) -> URL:
     try:
         url = URL(text.strip())
         return url if origin is None else origin.join(url)
@@ -96,7 +117,8 @@ def _shown(url: str) -> str:
     return re.sub(r"//[^/]*@", "//…@", url)[:200]
 
 
-def _check(url: URL, bounds: FetchBounds) -> None:
+def check_url(url: URL, bounds: FetchBounds) -> None:
+    """Raises ToolError where the address itself tells that it may not be reached."""
     host = url.raw_host
     if url.scheme not in ("http", "https") or not host:
         raise ToolError(f"expected a URL that begins with http:// or https:// and a host, got `{_shown(str(url))}`")
@@ -164,7 +186,8 @@ def _checked_socket(info: tuple[Any, ...], bounds: FetchBounds) -> socket.socket
     return socket.socket(family=family, type=kind, proto=protocol)
 
 
-async def _read(response: aiohttp.ClientResponse, bounds: FetchBounds) -> str:
+async def read_answer(response: aiohttp.ClientResponse, bounds: FetchBounds) -> Answer:
+    """The text of a response; raises ToolError where it has another body."""
     kind = response.content_type.lower() if "Content-Type" in response.headers else "none"
     status = f"HTTP {response.status} {(response.reason or '')[:100]}".rstrip()
     body = bytearray()
@@ -179,11 +202,12 @@ async def _read(response: aiohttp.ClientResponse, bounds: FetchBounds) -> str:
     if b"\0" in body and not charset.startswith(_WIDE_CHARSETS):
         raise ToolError(f"expected text, got {status} with Content-Type {kind[:100]} and a binary body")
     text = bytes(body[: bounds.max_body_bytes]).decode(charset, "replace").removeprefix("\ufeff")
-    if len(body) > bounds.max_body_bytes:
+    is_cut = len(body) > bounds.max_body_bytes
+    if is_cut:
         text += f"\n[cut: only the first {bounds.max_body_bytes:,} bytes were read]"
-    return (
-        f"{status}\nURL: {response.url}\nContent-Type: {response.headers.get('Content-Type', 'none')[:200]}\n\n{text}"
-    )
+    location = response.headers.get("Location") if response.status in _REDIRECTS else None
+    declared = response.headers.get("Content-Type", "none")[:200]
+    return Answer(status, str(response.url), declared, location and _shown(location), text, is_cut)
 
 
 def _charset(response: aiohttp.ClientResponse) -> str:

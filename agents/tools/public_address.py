@@ -35,6 +35,14 @@ _REFUSED_V6 = tuple(
         "3fff::/20",  # documentation
     )
 )
+_INSIDE = tuple(
+    ip_network(network)
+    for network in ("10.0.0.0/8", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
+)
+_METADATA = (
+    ip_network("fd00:ec2::/32"),  # of Amazon's machines
+    ip_network("fd20:ce::/32"),  # of Google's
+)
 _NAT64 = ip_network("64:ff9b::/96")
 
 
@@ -53,6 +61,14 @@ def is_public(address: Address) -> bool:
     if address in _NAT64:
         return is_public(IPv4Address(int(address) & 0xFFFF_FFFF))
     return address in _GLOBAL_UNICAST_V6 and not any(address in network for network in _REFUSED_V6)
+
+
+def is_inside(address: Address) -> bool:
+    """Whether it is of a private network, or of this machine; metadata services of clouds are not."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    if mapped is not None:
+        return is_inside(mapped)
+    return any(address in network for network in _INSIDE) and not any(address in network for network in _METADATA)
 
 
 def parse_address(text: str) -> Address | None:

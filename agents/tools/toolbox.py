@@ -48,7 +48,7 @@ class Toolbox:
         """What the model is told of these tools, in this order.
 
         Raises:
-            ValueError: there is no tool of such a name.
+            ValueError: there is no tool of such a name, or it lacks what the operator must set.
         """
         unknown = [name for name in names if name not in self._tools]
         if unknown:
@@ -56,7 +56,11 @@ class Toolbox:
                 f"expected tools among {sorted(self._tools)}, got {unknown}: "
                 "correct the name, or load the module that has it"
             )
-        return [self._tools[name].definition for name in names]
+        tools = [self._tools[name] for name in names]
+        missing = [f"`{tool.name}` needs {tool.missing}" for tool in tools if tool.missing is not None]
+        if missing:
+            raise ValueError(f"expected tools that are configured: {'; '.join(missing)}. Set it, or take the tool away")
+        return [tool.definition for tool in tools]
 
     def is_idempotent(self, name: str) -> bool:
         """A tool that does not exist is: its call fails without an effect."""

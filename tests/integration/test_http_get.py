@@ -264,7 +264,7 @@ async def test_a_name_is_resolved_once_and_connected_to_as_checked(site: Site) -
 
 async def test_the_socket_is_the_last_gate(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Should a check of the URL ever miss an address, no connection is made to it all the same."""
-    monkeypatch.setattr("agents.tools.http_fetch._check", lambda *_: None)
+    monkeypatch.setattr("agents.tools.http_fetch.check_url", lambda *_: None)
     site.serve("/", lambda: web.Response(text="inside"))
 
     assert "the address is not public" in await refusal(
