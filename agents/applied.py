@@ -7,8 +7,10 @@ import msgspec
 from msgspec import Struct
 
 from agents.catalog import Catalog
+from agents.session import Session
 from agents.spec import AgentSpec
 from schemas.directory import AgentApplied, SpecRecord, agent_of_key, decode_spec_record
+from schemas.log import MessageAccepted, SessionEvent
 from schemas.refusal import UNREADABLE
 
 VERSION_CHARACTERS = 12
@@ -52,6 +54,15 @@ def spec_of(applied: AgentApplied) -> AgentSpec:
         return msgspec.convert({**applied.spec, "name": applied.agent}, AgentSpec)
     except msgspec.ValidationError as error:
         raise BadSpecRecordError(f"expected an agent: {error}") from None
+
+
+def specs_offset_of(session: Session | None, event: SessionEvent) -> int:
+    """How far `agent-specs` must have been read to fold `event` into `session`; -1: the files are enough."""
+    newest = event.specs_offset if isinstance(event, MessageAccepted) else -1
+    if session is None:
+        return newest
+    turn = -1 if session.head.turn is None else session.head.turn.specs_offset
+    return max((newest, turn, *(message.specs_offset for message in session.head.queue)))
 
 
 def read_spec_record(key: bytes | None, value: bytes) -> SpecRecord:

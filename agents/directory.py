@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 from msgspec import Struct
@@ -57,8 +58,9 @@ class Directory:
         # Put at the end, so that those who have been silent longest are first.
         self._announced.pop(key, None)
         self._announced[key] = announced
-        while (oldest := next(iter(self._announced.values()))).expires_at + FORGOTTEN_AFTER < announced.at:
-            del self._announced[announcement_key(oldest.agent, oldest.worker)]
+        forgotten = announced.at - FORGOTTEN_AFTER
+        for old, _ in tuple(takewhile(lambda item: item[1].expires_at < forgotten, self._announced.items())):
+            del self._announced[old]
 
     def announced(self, now: datetime) -> list[AgentAnnounced]:
         """What has not expired, by agent, then by worker."""

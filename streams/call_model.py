@@ -1,5 +1,6 @@
 """call_model: performs `CallModel`, thousands at a time, and appends each outcome to the session log."""
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -52,6 +53,8 @@ class CallModels:
         self._catalog = catalog
         self._model = model
         self._define_tools = define_tools
+        self.in_flight: Counter[str] = Counter()
+        """The calls that run, by agent."""
         self.acknowledger = Acknowledger()
 
     @property
@@ -81,7 +84,7 @@ class CallModels:
 
     async def _perform(self, order: CallModel, partition: int) -> bool:
         """Whether the log now has an outcome of the call."""
-        session = await self._sessions.at(partition, order.session_id, order.log_offset)
+        session = await self._session(order, partition)
         turn = session.head.turn if session else None
         call = turn.pending_call(order.call_id) if turn else None
         if session is None or turn is None or call is None or call.kind != CallKind.MODEL:
@@ -101,12 +104,27 @@ class CallModels:
         await self._outcomes.append(event, headers, partition)
         return True
 
+    async def _session(self, order: CallModel, partition: int) -> Session | None:
+        """The session, when its agents are known too: another worker may have decided what led to the order."""
+        session = await self._sessions.at(partition, order.session_id, order.log_offset)
+        turn = session.head.turn if session else None
+        if turn is None or turn.specs_offset <= self._catalog.read_to:
+            return session
+        await self._shell.specs.reached(turn.specs_offset)
+        return await self._sessions.at(partition, order.session_id, order.log_offset)
+
     async def _call(self, order: CallModel, session: Session, turn: Turn) -> ModelOutcome:
         spec = self._catalog.get(turn.agent, turn.specs_offset)
         if spec is None:
             return _fault("unknown", FailureCode.UNKNOWN_AGENT, f"the agent `{turn.agent}` was removed")
         try:
-            prompt = build_prompt(spec, self._define_tools(spec), session)
+            tools = self._define_tools(spec)
+        except ValueError as error:
+            what = f"this worker cannot serve the agent `{turn.agent}`: {error}"
+            return _fault(spec.model, FailureCode.UNKNOWN_TOOL, what)
+        self.in_flight[turn.agent] += 1
+        try:
+            prompt = build_prompt(spec, tools, session)
             return await self._model.complete(
                 prompt,
                 call_id=order.call_id,
@@ -117,6 +135,8 @@ class CallModels:
             log.exception("model_call_error", call_id=order.call_id)
             what = f"{type(error).__name__} in the model call: tell the operator, the worker's log has the details"
             return _fault(spec.model, FailureCode.INTERNAL_ERROR, what)
+        finally:
+            self.in_flight[turn.agent] -= 1
 
     def _publish_delta(self, order: CallModel, attempt: int, seq: int, text: str | None) -> None:
         place = (order.session_id, order.turn_id, order.step, attempt, seq)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from agents.applied import specs_offset_of
 from agents.catalog import Catalog
 from agents.draft import Step
 from agents.handle import handle
@@ -79,6 +80,11 @@ class Decide:
         delivery = ticket.delivery
         partition, session_id = delivery.partition, event.session_id
         before = self._sessions.load(partition, session_id)
+        needed = specs_offset_of(before, event)
+        if needed > self._catalog.read_to:
+            await self._shell.specs.reached(needed)
+            if ticket.is_void:
+                return
         emitted: Emitted = []
         place = f"{delivery.topic}/{partition}/{delivery.offset}"
         handled = handle(self._catalog, before, event, delivery.offset, place)

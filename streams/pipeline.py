@@ -1,6 +1,7 @@
 """The processors, wired: everything of a worker but Kafka, Faust and the process."""
 
 import asyncio
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -8,12 +9,11 @@ from msgspec import Struct
 
 from agents.catalog import Catalog
 from agents.models.port import ModelClient
-from agents.spec import AgentSpec
 from agents.tools.toolbox import Toolbox
 from schemas.effects import CallModel, CallTool, Effect
 from schemas.topology import ACCEPT, CALL_MODEL, CALL_TOOL, DECIDE, ROUTE_BROADCAST, Node
 from streams.accept import Accept
-from streams.call_model import CallModels
+from streams.call_model import CallModels, DefineTools
 from streams.call_tool import CallTools
 from streams.dead_letter import DeadLetters
 from streams.decide import Decide
@@ -30,6 +30,9 @@ RECORD_ON_REBALANCE_S = 5.0
 
 LAND_ON_REBALANCE_S = 2.0
 """How long it waits before that for outcomes on their way to the broker; one that comes later is paid for twice."""
+
+MAX_DEFINITIONS = 1_000
+"""Sets of tools whose definitions are remembered: of the agents that are served, and of those that some turns keep."""
 
 
 class Capacity(Struct, frozen=True, kw_only=True):
@@ -66,15 +69,13 @@ class Pipeline:
         self.model_calls = RunningCalls(capacity.model_calls_in_flight, shell.fail)
         self.tool_calls = RunningCalls(capacity.tool_calls_in_flight, shell.fail)
         dead_letters = DeadLetters(shell)
-        definitions = _definitions(catalog, toolbox)
+        define = _definitions(catalog, toolbox)
         self._route = RouteBroadcasts(shell, dead_letters, catalog)
         self._decide = Decide(shell, dead_letters, catalog, self.sessions, self.recorder, self)
         self._session_log = SessionLog(shell, self._decide)
         self._accept = Accept(shell, dead_letters, self._session_log, lambda: catalog.read_to)
         self._outcomes = Outcomes(self._session_log, shell.lease)
-        self._call_model = CallModels(
-            shell, self._outcomes, self.sessions, self.model_calls, catalog, model, lambda spec: definitions[spec.name]
-        )
+        self._call_model = CallModels(shell, self._outcomes, self.sessions, self.model_calls, catalog, model, define)
         self._call_tool = CallTools(shell, self._outcomes, self.sessions, self.tool_calls, toolbox)
 
     def processors(self) -> dict[Node, Processor]:
@@ -135,16 +136,26 @@ class Pipeline:
             case CallTool():
                 self._call_tool.begin(order, partition)
 
+    def calls_in_flight(self, agent: str) -> int:
+        """An agent's model calls that run in this worker."""
+        return self._call_model.in_flight[agent]
+
     def settle(self, call_id: str) -> None:
         """See `decide.Calls`."""
         self.model_calls.settle(call_id)
         self.tool_calls.settle(call_id)
 
 
-def _definitions(catalog: Catalog, toolbox: Toolbox) -> dict[str, list[dict[str, Any]]]:
-    """Each agent's tools as the model is told of them; an agent with a tool that does not exist is refused here."""
-    return {name: _define(spec, toolbox) for name, spec in catalog.agents.items()}
+def _definitions(catalog: Catalog, toolbox: Toolbox) -> DefineTools:
+    """An agent's tools as the model is told of them.
 
+    An agent of the files with a tool that does not exist is refused here. One that was applied fails its turns.
+    """
 
-def _define(spec: AgentSpec, toolbox: Toolbox) -> list[dict[str, Any]]:
-    return [msgspec.to_builtins(definition) for definition in toolbox.definitions(spec.tools)]
+    @lru_cache(MAX_DEFINITIONS)
+    def define(tools: tuple[str, ...]) -> list[dict[str, Any]]:
+        return [msgspec.to_builtins(definition) for definition in toolbox.definitions(tools)]
+
+    for spec in catalog.files.values():
+        define(spec.tools)
+    return lambda spec: define(spec.tools)

@@ -55,8 +55,13 @@ class Outbox(Protocol):
     def partition_of(self, key: bytes) -> int:
         """The partition of the pipeline's topics that a key belongs to."""
 
-    def post(self, topic: str, *, key: bytes, value: bytes, headers: Headers) -> None:
-        """Hand over an advisory record, in order, without waiting; dropped where too many wait already."""
+    def post(
+        self, topic: str, *, key: bytes, value: bytes | None, headers: Headers, partition: int | None = None
+    ) -> None:
+        """Hand over an advisory record, in order, without waiting; dropped where too many wait already.
+
+        To the key's partition among the pipeline's, unless another one is named.
+        """
 
 
 class Table(Protocol):
@@ -93,6 +98,24 @@ class Unlimited:
 
 
 UNLIMITED = Unlimited()
+
+
+class Specs(Protocol):
+    """How far this worker has read the agents that were applied."""
+
+    async def reached(self, offset: int) -> None:
+        """Wait until it has read them up to `offset`."""
+
+
+class NothingApplied:
+    """The agents of a worker that has those of its files only."""
+
+    async def reached(self, offset: int) -> None:
+        """Nobody has read any."""
+        del offset
+
+
+NOTHING_APPLIED = NothingApplied()
 LogEnd = Callable[[int], Awaitable[int]]
 """Asks the broker how far a partition of the session log goes now: the offset that the next record will have."""
 
@@ -131,6 +154,7 @@ class Shell:
     topic_prefix: str = ""
     lease: Lease = UNLIMITED
     log_end: LogEnd = endless
+    specs: Specs = NOTHING_APPLIED
 
     async def append(
         self, topic: Topic, record: Struct, session_id: str, headers: Headers, partition: int | None = None

@@ -54,7 +54,7 @@ class Publisher:
         self.fence = Fence(self._producer, changelog_topic)
         # A producer of its own: an answer need not wait until the broker has acknowledged the deltas before it.
         self._advisory = aiokafka.AIOKafkaProducer(**client_arguments, acks=1, max_request_size=MAX_REQUEST_BYTES)
-        self._posts: deque[tuple[str, bytes, bytes, Headers]] = deque()
+        self._posts: deque[tuple[str, bytes, bytes | None, Headers, int]] = deque()
         self._posting: asyncio.Task[None] | None = None
         self.dropped_posts = 0
 
@@ -113,21 +113,22 @@ class Publisher:
         # The recorder hears of the first one and stops; asyncio would report the others as unheard.
         offset.exception()
 
-    def post(self, topic: str, *, key: bytes, value: bytes, headers: Headers) -> None:
+    def post(
+        self, topic: str, *, key: bytes, value: bytes | None, headers: Headers, partition: int | None = None
+    ) -> None:
         if len(self._posts) >= MAX_POSTS_WAITING:
             self.dropped_posts += 1
             return
-        self._posts.append((topic, key, value, headers))
+        to = self.partition_of(key) if partition is None else partition
+        self._posts.append((topic, key, value, headers, to))
         if self._posting is None:
             self._posting = asyncio.create_task(self._post_all(), name="post")
 
     async def _post_all(self) -> None:
         while self._posts:
-            topic, key, value, headers = self._posts.popleft()
+            topic, key, value, headers, partition = self._posts.popleft()
             try:
-                sent = await self._advisory.send(
-                    topic, value=value, key=key, partition=self.partition_of(key), headers=headers
-                )
+                sent = await self._advisory.send(topic, value=value, key=key, partition=partition, headers=headers)
             except aiokafka.errors.KafkaError as error:
                 log.warning("post_dropped", topic=topic, error=str(error))
             else:

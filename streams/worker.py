@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,13 +15,16 @@ import structlog
 import uvloop
 from faust.types import AppT
 
+from agents.directory import Directory
 from agents.models.anthropic_client import AnthropicClient
 from agents.models.backoff import RetryPolicy
 from agents.models.prices import load_prices
+from runtime.following import NotReadError
 from runtime.kafka import changelog_topic_name, client_arguments
 from runtime.log import setup_logging
 from runtime.settings import Settings
 from streams.agent_files import read_catalog, read_toolbox
+from streams.announce import Announce
 from streams.app import attach, create_app, create_table, log_end
 from streams.expire import expire_idle
 from streams.fence import Fence
@@ -28,6 +32,7 @@ from streams.lease import HeartbeatLease
 from streams.pipeline import Capacity, Pipeline
 from streams.ports import Shell, Table
 from streams.publisher import Publisher
+from streams.roster import Roster
 
 log = structlog.get_logger(__name__)
 GC_ALLOCATIONS = 20_000
@@ -56,7 +61,7 @@ def run_worker(settings: Settings) -> int:
         with _lock(settings):
             uvloop.run(_Worker(settings).run())
     except Exception as error:
-        expected = isinstance(error, WorkerError | ValueError | OSError)
+        expected = isinstance(error, WorkerError | NotReadError | ValueError | OSError)
         log.error("worker_stopped", error=str(error), kind=type(error).__name__, exc_info=not expected)
         return 1
     return 0
@@ -88,7 +93,8 @@ class _Worker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._catalog = read_catalog(settings)
-        self._toolbox = read_toolbox(settings)
+        self._directory = Directory()
+        self._toolbox = read_toolbox(settings, self._directory)
         self._prices = load_prices(settings.prices)
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -99,17 +105,21 @@ class _Worker:
         model = self._model_client()
         settings = self._settings
         publisher = Publisher(client_arguments(settings), settings.partitions, changelog_topic_name(settings))
+        roster = Roster(settings, self._catalog, self._directory)
         await publisher.start()
         try:
-            await self._run_pipeline(model, publisher)
+            # A turn that goes on here must find the agent that it began with.
+            await roster.start()
+            await self._run_pipeline(model, publisher, roster)
         finally:
+            await roster.stop()
             await model.close()
             await self._toolbox.close()
             await publisher.stop()
         if self._failure is not None:
             raise self._failure
 
-    async def _run_pipeline(self, model: AnthropicClient, publisher: Publisher) -> None:
+    async def _run_pipeline(self, model: AnthropicClient, publisher: Publisher, roster: Roster) -> None:
         settings = self._settings
         # After kill -9 it is still there, with a process id that another worker may have by now.
         (settings.data_dir / "worker.ready").unlink(missing_ok=True)
@@ -117,7 +127,7 @@ class _Worker:
         table = create_table(app, settings)
         lease = HeartbeatLease()
         end = log_end(app, settings)
-        shell = Shell(publisher, lambda: datetime.now(UTC), self._fail, settings.topic_prefix, lease, end)
+        shell = Shell(publisher, lambda: datetime.now(UTC), self._fail, settings.topic_prefix, lease, end, roster)
         capacity = Capacity(
             model_calls_in_flight=settings.model.in_flight,
             tool_calls_in_flight=settings.tool_calls_in_flight,
@@ -127,9 +137,13 @@ class _Worker:
         attach(app, pipeline, settings, self._fail, fence=publisher.fence, lease=lease)
         starting = asyncio.create_task(app.start())
         starting.add_done_callback(self._started)
+        tools = [tool.name for tool in self._toolbox.tools]
+        announce = Announce(shell, self._catalog, _name(settings), tools, pipeline.calls_in_flight)
         chores = [
             asyncio.create_task(self._expire(shell, table, pipeline)),
             asyncio.create_task(self._renew(publisher.fence, lease)),
+            asyncio.create_task(roster.run()),
+            asyncio.create_task(self._announce(announce, roster, starting)),
         ]
         for chore in chores:
             chore.add_done_callback(self._ended)
@@ -138,6 +152,7 @@ class _Worker:
         finally:
             for chore in chores:
                 chore.cancel()
+            announce.retire()
             starting.cancel()
             await self._shut_down(app, pipeline)
 
@@ -183,6 +198,12 @@ class _Worker:
             if ordered:
                 log.info("sessions_expired", count=ordered)
 
+    async def _announce(self, announce: Announce, roster: Roster, starting: "asyncio.Task[None]") -> None:
+        """Tell of the agents as soon as they are served, not before."""
+        await asyncio.wait([starting])
+        if not starting.cancelled() and starting.exception() is None:
+            await announce.run(roster.changed)
+
     async def _renew(self, fence: Fence, lease: HeartbeatLease) -> None:
         while True:
             await asyncio.sleep(RENEW_INTERVAL_S)
@@ -201,6 +222,11 @@ class _Worker:
             log.warning("drain_timeout", seconds=self._settings.drain_timeout_s, hint="raise drain_timeout_s")
         await pipeline.suspend()
         await app.stop()
+
+
+def _name(settings: Settings) -> str:
+    """What the directory calls this worker: its own name, or that of its machine and process."""
+    return settings.name or f"{socket.gethostname()}-{os.getpid()}"
 
 
 def _spare_the_collector() -> None:

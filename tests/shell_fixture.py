@@ -47,8 +47,10 @@ class ManualOutbox:
             durable.set_result(len(self.appended))
         return durable
 
-    def post(self, topic: str, *, key: bytes, value: bytes, headers: Headers) -> None:
-        raise AssertionError(f"{topic} gets nothing here: {key!r}, {value!r}, {headers}")
+    def post(
+        self, topic: str, *, key: bytes, value: bytes | None, headers: Headers, partition: int | None = None
+    ) -> None:
+        raise AssertionError(f"{topic} gets nothing here: {key!r}, {value!r}, {headers}, {partition}")
 
     def to(self, topic: str) -> list[Appended]:
         return [appended for appended in self.appended if appended.topic == topic]

@@ -95,9 +95,11 @@ class Outbox:
         assert gate is not None
         gate.set_result(None)
 
-    def post(self, topic: str, *, key: bytes, value: bytes, headers: Headers) -> None:
+    def post(
+        self, topic: str, *, key: bytes, value: bytes | None, headers: Headers, partition: int | None = None
+    ) -> None:
         if not self.is_dead:
-            self.broker.store((topic, partition_of(key)), key, value, headers)
+            self.broker.store((topic, partition_of(key) if partition is None else partition), key, value, headers)
 
     def places(self) -> list[Place]:
         """Where a record is on its way, and the broker takes it now."""
