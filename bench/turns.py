@@ -81,9 +81,9 @@ class Turns:
         await self._consumer.stop()
         await self._producer.stop()
 
-    async def turn(self, session_id: str, text: str) -> float:
+    async def turn(self, session_id: str, text: str, message_id: str | None = None) -> float:
         """One turn; seconds from publish to its end."""
-        message_id = uuid.uuid4().hex
+        message_id = message_id or uuid.uuid4().hex
         ended: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._waiting[message_id] = ended
         message = {"session_id": session_id, "id": message_id, "text": text}
