@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
+from headrace.commands.agents import agents
 from headrace.commands.chat import chat
 from headrace.commands.demo import demo
 from headrace.commands.dev import dev
@@ -57,6 +58,7 @@ app.command(topics)
 app.command(send)
 app.command(chat)
 app.command(tail)
+app.command(agents)
 app.command(dlq)
 app.command(quarantine)
 app.command(replay)

@@ -16,13 +16,23 @@ def read_catalog(settings: Settings) -> Catalog:
     Raises:
         AgentsFileError: a file cannot be read, or does not declare agents.
     """
+    agents = read_agents(settings.agents)
+    return Catalog(agents, settings.default_agent or next(iter(agents)))
+
+
+def read_agents(path: Path | None) -> dict[str, AgentSpec]:
+    """The agents of a TOML file or of a folder of them, in their order; None: the shipped ones.
+
+    Raises:
+        AgentsFileError: a file cannot be read, or does not declare agents.
+    """
     agents: dict[str, AgentSpec] = {}
-    for source, text in _sources(settings.agents):
+    for source, text in _sources(path):
         for name, spec in parse_agents(text, source).items():
             if name in agents:
                 raise AgentsFileError(f"{source}: expected each agent once, got [{name}] again: rename or remove one")
             agents[name] = spec
-    return Catalog(agents, settings.default_agent or next(iter(agents)))
+    return agents
 
 
 def _sources(path: Path | None) -> list[tuple[str, str]]:

@@ -20,6 +20,8 @@ class Act(StrEnum):
     KEY_CREATED = "key_created"
     KEY_REVOKED = "key_revoked"
     DEAD_LETTER_REPLAYED = "dead_letter_replayed"
+    AGENT_APPLIED = "agent_applied"
+    AGENT_REMOVED = "agent_removed"
 
 
 class Outcome(StrEnum):
