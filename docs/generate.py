@@ -94,7 +94,7 @@ def _default(field: FieldInfo) -> str:
         return "`~/.local/share/headrace`"
     assert field.default is not PydanticUndefined
     default: Any = field.default
-    if default is None or default in ((), ""):
+    if default is None or default in ((), "", {}):
         return ""
     shown = str(default).lower() if isinstance(default, bool) else str(default)
     options = [str(option) for option in get_args(field.annotation) if not isinstance(option, type | UnionType)]

@@ -29,8 +29,8 @@ def main(name: str, memory_bytes: int, cpu_s: int) -> None:
         answer = {"refused": str(error)}
     except (MemoryError, RecursionError) as error:
         answer = {"refused": f"it needs more memory or depth than it may have ({type(error).__name__}): ask for less"}
-    except Exception:  # noqa: BLE001 - the edge of the process: the caller raises it again
-        answer = {"bug": traceback.format_exc()[-4_000:]}
+    except Exception as error:  # noqa: BLE001 - the edge of the process: the caller raises it again
+        answer = {"bug": "".join(traceback.format_exception(error))[-4_000:]}
     sys.stdout.buffer.write(json.dumps(answer).encode())
 
 

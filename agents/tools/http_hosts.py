@@ -1,8 +1,10 @@
 """The hosts that the operator lets agents write to, and what is sent to them beyond what a model asks for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from msgspec import Struct
+
+from agents.tools.secret import Secret
 
 MIN_REDACTED_CHARS = 6
 """Of a secret that is looked for in an answer: shorter ones are in any text."""
@@ -17,19 +19,18 @@ class HttpHosts(Struct, frozen=True, kw_only=True):
 
     public: frozenset[str] = frozenset()
     private: frozenset[str] = frozenset()
-    headers: Mapping[str, Mapping[str, str]] = {}
-
-    def __repr__(self) -> str:
-        return f"HttpHosts(public={sorted(self.public)}, private={sorted(self.private)}, headers=…)"
+    headers: Mapping[str, Mapping[str, Secret]] = {}
 
     @property
     def all(self) -> frozenset[str]:
         return self.public | self.private
 
+    def headers_of(self, origin: str) -> dict[str, str]:
+        return {name: value.reveal() for name, value in self.headers.get(origin, {}).items()}
+
     def without_secrets(self, origin: str, text: str) -> str:
         """A server may answer with what was sent to it."""
-        secrets: Iterable[str] = self.headers.get(origin, {}).values()
-        for value in secrets:
+        for value in self.headers_of(origin).values():
             # Of `Bearer TOKEN` the token too.
             for secret in {value, value.rpartition(" ")[2]}:
                 if len(secret) >= MIN_REDACTED_CHARS:

@@ -85,7 +85,7 @@ async def _once(request: Request, url: URL, hosts: HttpHosts, bounds: FetchBound
             request.method,
             url,
             data=request.body,
-            headers={**headers, **hosts.headers.get(origin, {})},
+            headers={**headers, **hosts.headers_of(origin)},
             allow_redirects=False,
         ) as response,
     ):

@@ -15,12 +15,15 @@ MAX_MATCHES = 1_000
 MAX_ANSWER_CHARS = 100_000
 MAX_S = 5.0
 """Of all matches together: each one may read the rest of the text."""
+SEARCH_THREADS = 2
 COMPILED_BYTES = 4 << 20
 """Of a compiled expression, a hundred are kept; a larger one is refused by RE2."""
 
 
-def regex_extract_tool(threads: Threads) -> Tool:
-    @tool(idempotent=True, attempts=1, timeout_s=30)
+def regex_extract_tool() -> Tool:
+    threads = Threads("regex_extract", SEARCH_THREADS)
+
+    @tool(idempotent=True, attempts=1, timeout_s=30, on_close=threads.close)
     async def regex_extract(
         text: Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS)],
         pattern: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_PATTERN_CHARS)],

@@ -27,7 +27,15 @@ MAX_SHOWN_CHARACTERS = 100
 _PATHS = ("agents", "prices", "data_dir")
 _SECURITY_PATHS = ("ca_file", "cert_file", "key_file")
 _SDK_VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
-_SECRETS = frozenset({("security", "sasl_password"), ("anthropic_api_key",), ("postgres",), ("redis",)})
+_SECRETS = (
+    ("security", "sasl_password"),
+    ("anthropic_api_key",),
+    ("postgres",),
+    ("redis",),
+    ("toolbox", "http_headers"),
+    ("toolbox", "sql_databases"),
+)
+"""What is below them is secret too."""
 
 Values = dict[str, Any]
 Location = tuple[int | str, ...]
@@ -100,6 +108,8 @@ def _relative_to(folder: Path, values: Values) -> Values:
     result = {name: placed(value) if name in _PATHS else value for name, value in values.items()}
     if isinstance(security := values.get("security"), dict):
         result["security"] = {key: placed(v) if key in _SECURITY_PATHS else v for key, v in security.items()}
+    if isinstance(toolbox := values.get("toolbox"), dict) and "files_dir" in toolbox:
+        result["toolbox"] = {**toolbox, "files_dir": placed(toolbox["files_dir"])}
     if isinstance(tools := values.get("tools"), list):
         result["tools"] = [placed(tool) if str(tool).endswith(".py") else tool for tool in tools]
     return result
@@ -153,7 +163,7 @@ def _problem(detail: ErrorDetails, sources: _Sources) -> str:
         return f"{origin}: no such setting: {name}{_suggestion(name, ['.'.join(known) for known in _locations()])}"
     expected = detail["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
     value = detail["input"]
-    if location in _SECRETS:
+    if any(location[: len(secret)] == secret for secret in _SECRETS):
         shown = ", got a value that is not shown"
     elif isinstance(value, dict | BaseModel):
         shown = ""
@@ -167,7 +177,7 @@ def _origin(location: Location, sources: _Sources) -> str:
         return "option --" + "-".join(str(part) for part in location).replace("_", "-")
     if _has(sources.from_environment, location):
         known = location in _locations() or len(location) > 1
-        return f"environment variable {_variable(location)}" if known else f"environment {_variable(location)}_…"
+        return f"environment variable {_variable(location[:2])}" if known else f"environment {_variable(location)}_…"
     if _has(sources.from_file, location):
         return str(sources.file)
     return "default"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -30,6 +31,7 @@ _NAME = r"^[a-zA-Z0-9._-]*$"
 _BROKER = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+):(\d{1,5})$")
 _PORT_MAX = 65_535
 _REDIS = re.compile(r"^rediss?://[^\s/]+(/\d*)?(\?\S*)?$")
+_ORIGIN = re.compile(r"^https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(:\d{1,5})?$")
 _POSTGRES = re.compile(r"^postgres(ql)?://[^\s/]*/[^\s/?]+(\?\S*)?$")
 
 
@@ -51,6 +53,16 @@ def _split_commas(value: object) -> object:
     if isinstance(value, str):
         return tuple(part for part in (part.strip() for part in value.split(",")) if part)
     return value
+
+
+def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Scheme, host and port, in the one way in which the origin of a URL is written."""
+    for value in values:
+        if not _ORIGIN.match(value):
+            raise ValueError(
+                "expected scheme and host in lower case, as https://api.example.com or http://billing:8080"
+            )
+    return tuple(re.sub(r"^(http:.*):80$|^(https:.*):443$", r"\1\2", value) for value in values)
 
 
 class Security(BaseModel):
@@ -139,6 +151,49 @@ class GatewaySettings(BaseModel):
         return self
 
 
+class ToolSettings(BaseModel):
+    """What the shipped tools may reach. An agent that names a tool which lacks its setting is refused at the start."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    files_dir: Path | None = None
+    """For `read_file`, `write_file` and `list_files`: where sessions have their folders; the same for all workers."""
+    file_bytes: Annotated[int, Field(ge=1, le=64 << 20)] = 1 << 20
+    """Of one file."""
+    files_per_session: Annotated[int, Field(ge=1, le=10_000)] = 100
+    files_bytes_per_session: Annotated[int, Field(ge=1, le=1 << 40)] = 10 << 20
+    http_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas), AfterValidator(_origins)] = ()
+    """For `http_request`: the public hosts that agents may write to, as `https://api.example.com`."""
+    http_private_hosts: Annotated[
+        tuple[str, ...], NoDecode, BeforeValidator(_split_commas), AfterValidator(_origins)
+    ] = ()
+    """The same, of the network inside, as `http://billing:8080`."""
+    http_headers: dict[str, dict[str, SecretStr]] = {}
+    """By host, headers that `http_request` sends there and no model sees, such as `Authorization`; JSON here."""
+    sql_databases: dict[str, SecretStr] = {}
+    """For `sql_query`: PostgreSQL URLs by the names that agents use, of roles that can only read; JSON here."""
+
+    @field_validator("files_dir")
+    @classmethod
+    def _files_dir_is_absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
+
+    @field_validator("sql_databases")
+    @classmethod
+    def _databases_are_urls(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, url in value.items():
+            if not re.match(_NAME, name) or not _POSTGRES.match(url.get_secret_value()):
+                raise ValueError(f"expected postgresql://role:password@host:port/database as the URL of `{name}`")
+        return value
+
+    @model_validator(mode="after")
+    def _headers_have_hosts(self) -> Self:
+        unknown = sorted(set(self.http_headers) - {*self.http_hosts, *self.http_private_hosts})
+        if unknown:
+            raise ValueError(f"expected http_headers of hosts in http_hosts or http_private_hosts, got {unknown}")
+        return self
+
+
 class Settings(BaseSettings):
     """Every setting with its default. Times and sizes have their unit in the name, or in the line below."""
 
@@ -190,6 +245,7 @@ class Settings(BaseSettings):
     """Where projections keep what is going on now: `redis://:password@host:port/0`, or `rediss://` with TLS."""
     projections: ProjectionSettings = ProjectionSettings()
     gateway: GatewaySettings = GatewaySettings()
+    toolbox: ToolSettings = ToolSettings()
 
     log_format: Literal["auto", "console", "json"] = "auto"
     """`auto`: console where a person looks, JSON where a program reads."""

@@ -1,0 +1,2 @@
+-- How many notes the owner has.
+SELECT count(*) FROM notes WHERE owner_sha256 = $1;
