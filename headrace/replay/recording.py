@@ -39,6 +39,14 @@ class Reach(Struct, frozen=True, kw_only=True):
     decided_before: int | None = None
 
 
+class AppliedAgent(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What `agent-specs` had at `offset` about an agent; without a spec, it was removed there."""
+
+    offset: int
+    agent: str
+    spec: AgentSpec | None = None
+
+
 class About(Struct, frozen=True, kw_only=True, tag="recording"):
     """What a recording is of.
 
@@ -56,11 +64,18 @@ class About(Struct, frozen=True, kw_only=True, tag="recording"):
     agents: dict[str, AgentSpec]
     others: tuple[str, ...] = ()
     tools: dict[str, dict[str, Any]] = {}
+    applied: tuple[AppliedAgent, ...] = ()
 
     def catalog(self) -> Catalog:
         """The agents; of the others only the names, which some messages list."""
-        unknown = {name: AgentSpec(name=name, instructions="(not in the recording)") for name in self.others}
-        return Catalog(self.agents | unknown, self.default_agent)
+        catalog = Catalog(self.agents | {name: _unknown(name) for name in self.others}, self.default_agent)
+        for one in self.applied:
+            catalog.apply(one.offset, one.agent, one.spec)
+        return catalog
+
+
+def _unknown(name: str) -> AgentSpec:
+    return AgentSpec(name=name, instructions="(not in the recording)")
 
 
 class Fact(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="fact"):
@@ -189,6 +204,9 @@ def parse_recording(content: Sequence[bytes], source: str) -> Recording:
     (about,) = found[About]
     if about.format != FORMAT:
         raise RecordingError(f"{source}: expected format {FORMAT}, got {about.format}: read it with another version")
+    offsets = [one.offset for one in about.applied]
+    if offsets != sorted(set(offsets)):
+        raise RecordingError(f"{source}: expected `applied` in the order of its offsets, got {offsets}")
     try:
         about.catalog()
     except AgentsFileError as error:
@@ -201,11 +219,17 @@ def with_outcomes(recording: Recording, outcomes: Sequence[Outcome], agents: Ite
     """The same recording with the outcomes of this core, and of its agents only the default one and these."""
     about = recording.about
     kept = {name: spec for name, spec in about.agents.items() if name in {*agents, about.default_agent}}
-    tools = {tool for spec in kept.values() for tool in spec.tools}
+    names = {*agents, about.default_agent}
+    applied = tuple(
+        one if one.spec is None or one.agent in names else replace(one, spec=_unknown(one.agent))
+        for one in about.applied
+    )
+    tools = {tool for spec in (*kept.values(), *(one.spec for one in applied if one.spec)) for tool in spec.tools}
     about = replace(
         about,
         outcomes_of=CORE_VERSION,
         agents=kept,
+        applied=applied,
         others=tuple(sorted({*about.others, *about.agents} - set(kept))),
         tools={name: definition for name, definition in about.tools.items() if name in tools},
     )

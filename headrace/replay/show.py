@@ -166,7 +166,7 @@ def pending_prompt(about: About, session: Session | None) -> Prompt | None:
     turn = session.head.turn if session else None
     if session is None or turn is None or all(call.kind != CallKind.MODEL for call in turn.pending):
         return None
-    spec = about.agents.get(turn.agent)
+    spec = about.catalog().get(turn.agent, turn.specs_offset)
     if spec is None:
         return None
     unknown = "(this tool is not among the tools of these settings)"

@@ -8,17 +8,18 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError
 
+from agents.applied import apply_record
 from agents.catalog import AgentsFileError, Catalog
 from agents.tools import Toolbox
 from agents.version import CORE_VERSION
 from headrace.connect import admin, assign_at_beginning, consumer, partitions_of
 from headrace.errors import TryAgainError
 from headrace.replay.errors import NoSuchSessionError, ReplayAgentsError
-from headrace.replay.recording import About, Emitted, Fact, Reach, Recording, value_fields
+from headrace.replay.recording import About, AppliedAgent, Emitted, Fact, Reach, Recording, value_fields
 from headrace.versions import installed_version
 from runtime.kafka import group_id, partition_for, topic_name
 from runtime.settings import Settings
-from schemas.topics import AGENT_EVENTS, SESSION_LOG
+from schemas.topics import AGENT_EVENTS, AGENT_SPECS, SESSION_LOG
 from streams.agent_files import read_catalog, read_toolbox
 
 KEPT_HEADERS = ("ce_id", "ce_source", "ce_time", "traceparent")
@@ -61,6 +62,11 @@ async def read_session(settings: Settings, session_id: str) -> Recording:
                 fields = value_fields(record.value)
                 emitted.append(Emitted(offset=record.offset, timestamp_ms=record.timestamp, **fields))
         facts = [_fact(record) async for record in _read(client, log, log_end) if _session_of(record) == session_id]
+        # After the facts, so that it has what each of them was stamped with.
+        (specs,) = await partitions_of(client, topic_name(settings, AGENT_SPECS))
+        specs_end = (await client.end_offsets([specs]))[specs]
+        async for record in _read(client, specs, specs_end):
+            apply_record(catalog, record.offset, record.key, record.value)
     if not facts:
         raise _no_such_session(session_id, log, begins[log], log_end, len(emitted))
     reach = Reach(
@@ -90,9 +96,19 @@ def _about(session_id: str, reach: Reach, catalog: Catalog, toolbox: Toolbox) ->
         session_id=session_id,
         reach=reach,
         default_agent=catalog.default,
-        agents=dict(catalog.agents),
+        agents=dict(catalog.files),
+        applied=_applied(catalog),
         tools={tool.name: msgspec.to_builtins(tool.definition) for tool in toolbox.tools},
     )
+
+
+def _applied(catalog: Catalog) -> tuple[AppliedAgent, ...]:
+    found = [
+        AppliedAgent(offset=one.offset, agent=name, spec=one.spec)
+        for name in catalog.applied()
+        for one in catalog.history(name)
+    ]
+    return tuple(sorted(found, key=lambda one: one.offset))
 
 
 async def _partition_of(client: AIOKafkaConsumer, topic: str, session_id: str) -> TopicPartition:

@@ -16,6 +16,7 @@ from headrace.replay.export import recorded
 from headrace.replay.fold import Moment, digest, fold
 from headrace.replay.recording import (
     About,
+    AppliedAgent,
     Emitted,
     Fact,
     Reach,
@@ -30,6 +31,7 @@ from schemas.codec import encode
 from schemas.events import TurnCompleted, TurnStarted
 
 SEVERAL_TURNS = 3
+APPLIED_TWICE = b'"applied":[{"offset":3,"agent":"a"},{"offset":3,"agent":"b"}]'
 
 
 def recording_of(history: History) -> Recording:
@@ -45,7 +47,12 @@ def recording_of(history: History) -> Recording:
         session_id=history.session_id,
         reach=Reach(topic="session-log", partition=0, decided_before=history.offset),
         default_agent=history.catalog.default,
-        agents=dict(history.catalog.agents),
+        agents=dict(history.catalog.files),
+        applied=tuple(
+            AppliedAgent(offset=one.offset, agent=name, spec=one.spec)
+            for name in history.catalog.applied()
+            for one in history.catalog.history(name)
+        ),
         tools={str(tool["name"]): tool for tool in TOOLS},
     )
     return Recording(about=about, facts=facts, events=emitted(encode(event) for event in history.seen))
@@ -359,9 +366,34 @@ def test_a_recording_has_no_more_agents_than_it_takes() -> None:
     assert difference(kept) == Comparison(same=3)
 
 
+def test_a_recording_has_the_agents_that_were_applied() -> None:
+    """Each turn is folded with those of its offset; of an agent that the session never had, no version is handed on."""
+    history = History(catalog(agent()))
+    history.say("m1")
+    history.catalog.apply(2, "assistant", agent(tool_calls_per_turn=2))
+    history.catalog.apply(4, "secret", agent("secret"))
+    history.model_says("answer")
+    history.say("m2", specs_offset=4)
+    history.model_says(use("add", "t1"))
+    history.tool_returns(history.pending()[0])
+    history.model_says("done")
+    history.say("m3", agent="nobody", specs_offset=4)
+    kept = recorded(recording_of(history), Beginning())
+    assert [(one.agent, one.spec == agent("secret")) for one in kept.about.applied] == [
+        ("assistant", False),
+        ("secret", False),
+    ]
+    assert kept.about.applied[0].spec == agent(tool_calls_per_turn=2)
+    again = parse_recording(list(lines(kept)), "file")
+    assert again == kept
+    assert difference(again) == Comparison(same=7)
+    assert "assistant, secret, got `nobody`" in history.failure().message
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (lambda written: [written[0].replace(b'"applied":[]', APPLIED_TWICE)], "in the order of its offsets"),
         (lambda written: written[1:], "one line of the type `recording`, got 0"),
         (lambda written: [*written, written[0]], "got 2"),
         (lambda written: [*written, b"no JSON"], "line 18: expected a line of a recording"),
