@@ -39,6 +39,7 @@ def create_app(settings: Settings) -> App:
         broker_max_poll_records=MAX_POLL_RECORDS,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
+        table_standby_replicas=settings.standby_replicas,
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication,
         topic_disable_leader=True,

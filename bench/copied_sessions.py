@@ -1,0 +1,121 @@
+"""A table of many sessions, made fast: one session of each partition is answered, the others are copies of its records.
+
+The copies are written to the changelog as the worker wrote the originals, heads that were rewritten included, so that
+what reads them does what it would do for sessions that had all been answered.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import aiokafka
+
+from runtime.kafka import changelog_topic_name, partition_for
+from runtime.settings import Settings
+
+MAX_BATCH_BYTES = 512 * 1024
+BATCHES_UNDER_WAY = 16
+NAME_DIGITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The sessions of a run; all names are of one length, so that a copy has the size that it says it has."""
+
+    run: str
+    partitions: int
+
+    def name(self, number: int) -> str:
+        return f"{self.run}-{number:0{NAME_DIGITS}}"
+
+    def partition(self, number: int) -> int:
+        return partition_for(self.name(number).encode(), self.partitions)
+
+    def firsts(self, start: int = 0) -> dict[int, int]:
+        """For each partition, the first session from `start` on that is in it."""
+        found: dict[int, int] = {}
+        number = start
+        while len(found) < self.partitions:
+            found.setdefault(self.partition(number), number)
+            number += 1
+        return found
+
+
+async def copy_sessions(settings: Settings, names: Names, count: int) -> int:
+    """Make sessions 0 to `count` of the `firsts`, which are answered; how many records were written."""
+    firsts = names.firsts()
+    originals = {
+        partition: await _records_of(settings, partition, names.name(number)) for partition, number in firsts.items()
+    }
+    numbers: dict[int, list[int]] = {partition: [] for partition in firsts}
+    for number in range(count):
+        numbers[names.partition(number)].append(number)
+    producer = aiokafka.AIOKafkaProducer(
+        bootstrap_servers=settings.brokers, max_batch_size=MAX_BATCH_BYTES, max_request_size=8 << 20
+    )
+    await producer.start()
+    try:
+        written = [
+            await _write(producer, settings, originals[partition], names, partition, numbers[partition])
+            for partition in firsts
+        ]
+    finally:
+        await producer.stop()
+    return sum(written)
+
+
+async def _write(
+    producer: aiokafka.AIOKafkaProducer,
+    settings: Settings,
+    originals: Sequence[tuple[bytes, bytes]],
+    names: Names,
+    partition: int,
+    numbers: Sequence[int],
+) -> int:
+    topic = changelog_topic_name(settings)
+    first = names.name(names.firsts()[partition]).encode()
+    gate = asyncio.Semaphore(BATCHES_UNDER_WAY)
+    sending: list[asyncio.Task[None]] = []
+
+    async def send(batch: object) -> None:
+        await (await producer.send_batch(batch, topic, partition=partition))
+        gate.release()
+
+    async def close(batch: object) -> None:
+        await gate.acquire()
+        sending.append(asyncio.create_task(send(batch)))
+
+    batch = producer.create_batch()
+    written = 0
+    for number in numbers:
+        name = names.name(number).encode()
+        if name == first:
+            continue
+        for key, value in originals:
+            record = {"key": key.replace(first, name), "value": value.replace(first, name), "timestamp": None}
+            if batch.append(**record) is None:
+                await close(batch)
+                batch = producer.create_batch()
+                assert batch.append(**record) is not None
+            written += 1
+    await close(batch)
+    await asyncio.gather(*sending)
+    return written
+
+
+async def _records_of(settings: Settings, partition: int, session_id: str) -> list[tuple[bytes, bytes]]:
+    """What the changelog has of a session, in its order."""
+    consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=settings.brokers, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        place = aiokafka.TopicPartition(changelog_topic_name(settings), partition)
+        consumer.assign([place])
+        ends: Mapping[aiokafka.TopicPartition, int] = await consumer.end_offsets([place])
+        found: list[tuple[bytes, bytes]] = []
+        while await consumer.position(place) < ends[place]:
+            for records in (await consumer.getmany(timeout_ms=1_000)).values():
+                found += [(record.key, record.value) for record in records if session_id.encode() in record.key]
+    finally:
+        await consumer.stop()
+    assert found, f"expected records of session `{session_id}` in partition {partition}, got none"
+    return found
