@@ -23,7 +23,8 @@ from pathlib import Path
 import uvloop
 from copied_sessions import Names
 from recovery import BenchWorker, answer, filled
-from turns import TEXTS, Target, Turns, cpu_seconds
+from stack import cpu_seconds
+from turns import TEXTS, Target, Turns
 
 from headrace.connect import admin
 from headrace.stack.endpoints import Endpoints, read_endpoints

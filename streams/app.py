@@ -8,7 +8,7 @@ from runtime.kafka import SESSIONS_TABLE, faust_broker_urls, faust_credentials, 
 from runtime.lenient_records import accept_any_header_name
 from runtime.settings import Settings
 from schemas.topics import LLM_REQUESTS, SESSION_LOG, TOOL_CALLS
-from streams.consumer import App
+from streams.consumer import App, Tables
 from streams.fence import Fence
 from streams.lease import HeartbeatLease
 from streams.pipeline import Pipeline
@@ -18,7 +18,8 @@ from streams.table import MemoryTable, RocksDBTable
 COMMIT_INTERVAL_S = 1.0
 """After kill -9 the records of the last second are delivered again; what was done for them is not done again."""
 SESSION_TIMEOUT_S = 10.0
-HEARTBEAT_INTERVAL_S = 2.0
+HEARTBEAT_INTERVAL_S = 0.5
+"""By a heartbeat's answer a worker hears of a rebalance: nobody is answered until the last one has heard."""
 MAX_POLL_RECORDS = 500
 
 
@@ -37,6 +38,7 @@ def create_app(settings: Settings) -> App:
         broker_session_timeout=SESSION_TIMEOUT_S,
         broker_heartbeat_interval=HEARTBEAT_INTERVAL_S,
         broker_max_poll_records=MAX_POLL_RECORDS,
+        TableManager=Tables,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
         table_standby_replicas=settings.standby_replicas,
@@ -56,8 +58,12 @@ def create_table(app: App, settings: Settings) -> Table:
         value_type=bytes,
         partitions=settings.partitions,
     )
-    store = RocksDBTable(table) if settings.store == "rocksdb" else MemoryTable(table, settings.partitions)
+    store = RocksDBTable(table) if settings.store == "rocksdb" else MemoryTable(table)
     app.restore = store.put
+    app.keep = store.keep
+    if isinstance(store, MemoryTable):
+        # Faust would read the whole changelog again where a standby replica has it.
+        table.persisted_offset = lambda place: store.offset(place.partition)
     return store
 
 

@@ -17,10 +17,12 @@ from typing import Any
 import aiokafka
 import faust
 from aiokafka import TopicPartition
+from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
 
+from streams.changelog import read_changelog
 from streams.lease import HeartbeatLease, seconds
 from streams.ports import Delivery, Fail, Processor
 
@@ -29,6 +31,8 @@ FETCH_MAX_WAIT_MS = 50
 read until it returns: this bounds that delay, at the price of 20 empty fetches per second when idle."""
 HANDED_OVER_FETCH_S = 0.05
 """How long a record of the session log, or an order, may wait where it was not handed over in the process."""
+FOLLOWED_FETCH_S = 0.5
+"""How far a standby replica may be behind: what it takes over it reads to the end, so that this much adds nothing."""
 POLL_S = 1.0
 HELD_POLL_S = 0.05
 """While a processor is full its partitions are not read; this often it is asked whether it has room again."""
@@ -60,10 +64,17 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faus
     async def on_start(self) -> None:
         await super().on_start()
         fetcher = self._consumer._fetcher  # noqa: SLF001  # aiokafka has no other way to order its fetches.
-        fetcher._get_actions_per_node = Fetches(fetcher._get_actions_per_node, self.app.handed_over)  # noqa: SLF001
+        order = fetcher._get_actions_per_node  # noqa: SLF001
+        fetcher._get_actions_per_node = Fetches(order, self.app.handed_over, self._followed)  # noqa: SLF001
         coordinator = self._consumer._coordinator  # noqa: SLF001  # Nor does it tell when the group answered.
         self.heartbeat = Heartbeat(coordinator._do_heartbeat, self.app.lease)  # noqa: SLF001
         coordinator._do_heartbeat = self.heartbeat  # noqa: SLF001
+
+    def _followed(self) -> Collection[TP]:
+        """Changelogs of tables that this worker is a standby replica of, and has caught up with."""
+        recovery = self.app.tables.recovery
+        ends, offsets = recovery.standby_highwaters, recovery.standby_offsets
+        return [tp for tp in recovery.standby_tps if tp in ends and (offsets.get(tp) or 0) >= ends[tp]]
 
     async def committed(self, places: Sequence[TP]) -> dict[TP, int | None]:
         """The offsets that the group has for these places; None where it has none."""
@@ -110,23 +121,34 @@ class Heartbeat:
 
 
 class Fetches:
-    """Orders aiokafka's fetches: the topics that are handed over in the process are fetched along now and then.
+    """Orders aiokafka's fetches: what nobody waits for is fetched along now and then.
 
-    Most of their records were acted on before. Fetching each at once would wake the broker and this worker three times
-    more in a turn, for nothing.
+    Of the topics that are handed over in the process most records were acted on before, and of a table that a standby
+    replica follows none is acted on. Fetching each at once would wake the broker and this worker several times more in
+    a turn, for nothing.
     """
 
-    def __init__(self, order: Callable[[Any], Any], seldom: Collection[str]) -> None:
+    def __init__(
+        self, order: Callable[[Any], Any], handed_over: Collection[str], followed: Callable[[], Collection[TP]]
+    ) -> None:
         self._order = order
-        self._seldom = frozenset(seldom)
-        self._due = 0.0
+        self._handed_over = frozenset(handed_over)
+        self._handed_over_due = 0.0
+        self._followed = followed
+        self._followed_due = 0.0
 
     def __call__(self, assignment: Any) -> Any:
         now = monotonic()
-        if now >= self._due:
-            self._due = now + HANDED_OVER_FETCH_S
-            return self._order(assignment)
-        return self._order(Assigned([tp for tp in assignment.tps if tp.topic not in self._seldom], assignment))
+        left_out: set[Any] = set()
+        if now < self._handed_over_due:
+            left_out.update(tp for tp in assignment.tps if tp.topic in self._handed_over)
+        else:
+            self._handed_over_due = now + HANDED_OVER_FETCH_S
+        if now < self._followed_due:
+            left_out.update(self._followed())
+        else:
+            self._followed_due = now + FOLLOWED_FETCH_S
+        return self._order(Assigned([tp for tp in assignment.tps if tp not in left_out], assignment))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,30 +183,31 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """
         self.app.lease.end()
         await self.app.claim({tp.partition for tp in assigned if tp.topic == self.app.log_topic})
+        self.app.keep({tp.partition for tp in assigned if tp.topic in self.app.tables.changelog_topics})
         self._starts = await self._thread.committed([tp for tp in assigned if tp.topic in self.app.processors])
         await super().on_partitions_assigned(assigned, generation_id)
 
-    async def seek_to_committed(self) -> Mapping[TP, int]:
+    async def seek_to_committed(self) -> Mapping[TP, int | None]:
         """Seek to what was committed when the partitions were assigned.
 
-        Faust lets records flow before this. They are dropped up to the last seek, after which nothing waits: what is
-        given out then comes after what `on_positions` was told.
+        Faust would ask again, for one partition after the other. It also lets records flow before this. They are
+        dropped up to the last seek, after which nothing waits: what is given out then comes after what `on_positions`
+        was told.
         """
         starts = self._starts
-        offsets = {**await super().seek_to_committed(), **starts}
         log_partitions = [tp for tp in starts if tp.topic == self.app.log_topic]
         ends = await self.highwaters(*log_partitions)
         # The next one is due in some seconds, and calls wait for it.
         await self._thread.heartbeat()
         if starts is not self._starts:
-            return offsets  # Another rebalance began meanwhile.
+            return starts  # Another rebalance began meanwhile.
         self._thread.seek_all(starts)
         self.app.on_positions(
             {tp.partition: (starts[tp] or 0) - 1 for tp in log_partitions},
             {tp.partition: end - 1 for tp, end in ends.items()},
         )
         self._is_ready = True
-        return offsets
+        return starts
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await super().on_partitions_revoked(revoked)
@@ -217,7 +240,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def _give_out(self, records: Mapping[TP, list[Any]], active: set[TP]) -> None:
         for tp, batch in records.items():
             if tp.topic not in self.app.processors and tp in active:
-                self._recover(tp, batch)
+                read_changelog(self.app.tables.recovery, self.app.restore, tp, batch)
+                self._read_offset[tp] = batch[-1].offset
         if not self._is_ready:
             return
         generation = self.app.consumer_generation_id
@@ -231,30 +255,6 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             if processor.is_full and tp not in self._held:
                 self._held.add(tp)
                 self.on_buffer_full(tp)
-
-    def _recover(self, tp: TP, batch: list[Any]) -> None:
-        """Records of a changelog go to the table at once; Faust's recovery hears how far it is.
-
-        Its own way, an event and a queue for each record, reads a tenth as many in a second. A table that is recovered
-        is written by this worker: what it wrote must not come back over what it wrote since.
-        """
-        recovery = self.app.tables.recovery
-        if tp in recovery.active_tps and recovery.in_recovery:
-            offsets, heard = recovery.active_offsets, recovery._active_events_received_at  # noqa: SLF001  # Its watch.
-        elif tp in recovery.standby_tps:
-            offsets, heard = recovery.standby_offsets, recovery._standby_events_received_at  # noqa: SLF001
-        else:
-            return
-        known = offsets.get(tp)
-        fresh = [record for record in batch if known is None or record.offset > known]
-        if fresh:
-            self.app.restore(tp.partition, [(record.key, record.value) for record in fresh], fresh[-1].offset)
-            offsets[tp] = fresh[-1].offset
-        heard[tp] = monotonic()
-        self._read_offset[tp] = batch[-1].offset
-        if recovery.in_recovery and not recovery.need_recovery():
-            recovery._set_recovery_ended()  # noqa: SLF001  # What its own loop does after the last record.
-            recovery.signal_recovery_end.set()
 
     def _release(self) -> None:
         for tp in [tp for tp in self._held if not self.app.processors[tp.topic].is_full]:
@@ -306,8 +306,18 @@ class Transport(driver.Transport):  # type: ignore[misc]
     Consumer = Consumer
 
 
+class Tables(TableManager):  # type: ignore[misc]
+    """Faust's tables, which need not wait: what they wait for, one second, is that agents register."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
+
+
 class App(faust.App):  # type: ignore[misc]
     """`claim` gets the partitions of `log_topic` that this worker is given, before their tables are recovered.
+
+    `keep` hears which partitions of the table this worker has from now on, to write or as a standby replica.
 
     `restore` puts what a changelog has into the table: partition, items, offset of the last one.
 
@@ -321,6 +331,7 @@ class App(faust.App):  # type: ignore[misc]
     lease: HeartbeatLease
     log_topic: str
     claim: Callable[[set[int]], Awaitable[None]]
+    keep: Callable[[set[int]], None]
     restore: Callable[[int, Sequence[tuple[bytes, bytes | None]], int], None]
     on_positions: Callable[[dict[int, int], dict[int, int]], None]
 

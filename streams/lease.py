@@ -9,7 +9,7 @@ import time
 
 LEASE_S = 7.0
 """Since the last heartbeat that was answered had been sent. Below the session timeout of 10 s, so that what is begun
-under the lease is also on its way under it; above three heartbeats of 2 s, so that a late one delays nothing."""
+under the lease is also on its way under it; above many heartbeats, so that a late one delays nothing."""
 
 
 def seconds() -> float:

@@ -4,14 +4,13 @@ Faust's own writes need a current event, go to the changelog one at a time, and 
 Here the recorder writes the changelog itself, and the local store takes what the broker has acknowledged.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import faust
 import rocksdict
 from faust.stores.rocksdb import Store as RocksDBStore
 
-from runtime.kafka import partition_for
 from streams.store import HEAD_PREFIX
 
 
@@ -43,32 +42,43 @@ class RocksDBTable:
                 return
             yield value
 
+    def keep(self, partitions: Collection[int]) -> None:
+        """Nothing is to do: Faust closes the others."""
+
     def _database(self, partition: int) -> Any:
         return self._table.data._db_for_partition(partition)  # noqa: SLF001  # Its public way needs a current event.
 
 
 class MemoryTable:
-    """A dictionary, read back from the whole changelog at each start."""
+    """A dictionary per partition, read from the whole changelog when the worker is given the partition."""
 
-    def __init__(self, table: faust.Table, partitions: int) -> None:
-        self._table = table
-        self._partitions = partitions
+    def __init__(self, table: faust.Table) -> None:
         self.changelog_topic: str = table.changelog_topic_name
+        self._partitions: dict[int, dict[bytes, bytes]] = {}
+        self._offsets: dict[int, int] = {}
 
     def get(self, partition: int, key: bytes) -> bytes | None:
-        del partition
-        value: bytes | None = self._table.data.data.get(key)
-        return value
+        return self._partitions.get(partition, {}).get(key)
 
     def put(self, partition: int, items: Sequence[tuple[bytes, bytes | None]], changelog_offset: int) -> None:
-        del partition, changelog_offset
+        data = self._partitions.setdefault(partition, {})
         for key, value in items:
             if value is None:
-                self._table.data.data.pop(key, None)
+                data.pop(key, None)
             else:
-                self._table.data.data[key] = value
+                data[key] = value
+        self._offsets[partition] = changelog_offset
 
     def heads(self, partition: int) -> Iterator[bytes]:
-        for key, value in list(self._table.data.data.items()):
-            if key.startswith(HEAD_PREFIX) and partition_for(key[len(HEAD_PREFIX) :], self._partitions) == partition:
+        for key, value in list(self._partitions.get(partition, {}).items()):
+            if key.startswith(HEAD_PREFIX):
                 yield value
+
+    def offset(self, partition: int) -> int | None:
+        """The changelog offset that the partition reflects."""
+        return self._offsets.get(partition)
+
+    def keep(self, partitions: Collection[int]) -> None:
+        """Forget all other partitions."""
+        for partition in self._partitions.keys() - set(partitions):
+            del self._partitions[partition], self._offsets[partition]
