@@ -88,6 +88,15 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faus
         for place, offset in offsets.items():
             self._consumer.seek(TopicPartition(place.topic, place.partition), offset or 0)
 
+    def put_back(self, place: TP, offset: int) -> None:
+        """Read a record again that was fetched, and what follows it, unless what was before it comes next anyway."""
+        assignment = self._consumer._subscription.subscription.assignment  # noqa: SLF001  # Asking waits for a position.
+        if assignment is None or place not in assignment.tps:
+            return
+        state = assignment.state_value(place)
+        if state.has_valid_position and state.position > offset:
+            self._consumer.seek(TopicPartition(place.topic, place.partition), offset)
+
     async def on_stop(self) -> None:
         await self.on_thread_stop()
 
@@ -162,6 +171,23 @@ class Assigned:
         return self.whole.state_value(tp)
 
 
+class Open:
+    """The partitions that are read now, as they come and go; also when there are none.
+
+    No partitions at all would mean every partition to aiokafka: it gave out records of changelogs that were about to be
+    followed, nobody took them, and a standby replica lacked them for ever.
+    """
+
+    def __init__(self, partitions: Collection[TP]) -> None:
+        self._partitions = partitions
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __contains__(self, place: object) -> bool:
+        return place in self._partitions
+
+
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """Overrides how Faust's consumer hands out records and what it commits."""
 
@@ -223,11 +249,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Faust's loop from the fetch to the streams; runs as long as `fetcher`."""
         try:
             while not (self.should_stop or fetcher.should_stop):
-                records, active = await self._wait_next_records(HELD_POLL_S if self._held else POLL_S)
+                records = await self._next_records()
                 self._release()
-                # What came while the flow stopped is dropped: all partitions seek before it goes on.
-                if records and self.flow_active:
-                    await self._give_out(records, active)
+                await self._give_out(records)
                 await asyncio.sleep(0)
         except (*self.consumer_stopped_errors, asyncio.CancelledError):
             if not self.app.should_stop:
@@ -237,12 +261,25 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self.app.fail(error)
             raise
 
-    async def _give_out(self, records: Mapping[TP, list[Any]], active: set[TP]) -> None:
+    async def _next_records(self) -> Mapping[TP, list[Any]]:
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        open_ones = Open(self._get_active_partitions())
+        records: Mapping[TP, list[Any]] = await self._getmany(open_ones, HELD_POLL_S if self._held else POLL_S)
+        return records
+
+    async def _give_out(self, records: Mapping[TP, list[Any]]) -> None:
         for tp, batch in records.items():
-            if tp.topic not in self.app.processors and tp in active:
+            if tp.topic in self.app.processors:
+                continue
+            if self.flow_active and tp in self._get_active_partitions():
                 read_changelog(self.app.tables.recovery, self.app.restore, tp, batch)
                 self._read_offset[tp] = batch[-1].offset
-        if not self._is_ready:
+            else:
+                # Where to read on may have been set already, for a recovery that is about to begin.
+                self._thread.put_back(tp, batch[0].offset)
+        # What came while the flow stopped is dropped: these partitions seek before it goes on.
+        if not (self.flow_active and self._is_ready):
             return
         generation = self.app.consumer_generation_id
         for number, (tp, record) in enumerate(_interleaved(records, self.app.processors)):

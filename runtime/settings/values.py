@@ -220,7 +220,7 @@ class Settings(BaseSettings):
     name: Annotated[str, Field(pattern=_NAME, min_length=1, max_length=100)] | None = None
     """This worker's own name: a named one that comes back gets its partitions at once (static membership)."""
     store: Literal["rocksdb", "memory"] = "rocksdb"
-    standby_replicas: Annotated[int, Field(ge=0, le=9)] = 0
+    standby_replicas: Annotated[int, Field(ge=0, le=9)] = 1
     """How many other workers follow each partition's table, ready to take it over; the same for all workers."""
 
     agents: Path | None = None

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.consumer.fetcher import Fetcher
 from faust.tables.recovery import Recovery
 from faust.types import TP
 
 from runtime.settings import Settings
 from streams.app import create_app, create_table
 from streams.changelog import read_changelog
-from streams.consumer import App, Fetches
+from streams.consumer import App, Fetches, Open
 from streams.table import MemoryTable
 
 KEY = b"h\0s"
@@ -135,3 +136,43 @@ def test_what_nobody_waits_for_is_fetched_along_now_and_then(monkeypatch: pytest
     assert fetches(whole) == [commands, log, behind]
     now = 100.51
     assert fetches(whole) == [commands, log, followed, behind]
+
+
+class Fetched:
+    """Records that are there, of a partition that this worker has."""
+
+    def __init__(self) -> None:
+        self.records = ["record"]
+
+    def getall(self, max_records: int | None = None) -> list[str]:
+        del max_records
+        taken, self.records = self.records, []
+        return taken
+
+    def has_more(self) -> bool:
+        return bool(self.records)
+
+
+class Subscriptions:
+    reassignment_in_progress = False
+
+    def is_assigned(self, place: TP) -> bool:
+        del place
+        return True
+
+
+async def test_a_record_is_given_out_only_where_its_partition_is_read_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while none is: what aiokafka hands out then would be lost, since it is not fetched again."""
+    monkeypatch.setattr("aiokafka.consumer.fetcher.FetchResult", Fetched)
+    place = TP("table", 1)
+    fetcher = Fetcher.__new__(Fetcher)
+    fetcher.__dict__ |= {
+        "_records": {place: Fetched()},
+        "_subscriptions": Subscriptions(),
+        "_wait_consume_future": None,
+    }
+    fetcher._closed = True  # It ends with the test.
+    reading: set[TP] = set()
+    assert await fetcher.fetched_records(Open(reading)) == {}
+    reading.add(place)
+    assert await fetcher.fetched_records(Open(reading)) == {place: ["record"]}
