@@ -11,6 +11,8 @@ from msgspec import Struct
 from schemas.directory import AgentAnnounced, announcement_key, decode_announcement
 from schemas.refusal import UNREADABLE
 
+ANNOUNCED_WITHIN = timedelta(minutes=5)
+"""Who is there has said so since, as it is said several times a minute: nobody needs to read the whole topic."""
 FORGOTTEN_AFTER = timedelta(hours=1)
 """An entry that has expired leaves the memory so much later: clocks of workers differ, by less than that."""
 

@@ -1,10 +1,11 @@
 """What endpoints work with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 
 from agents.catalog import Catalog
+from agents.directory import Directory
 from gateway.brokers import Brokers
 from gateway.database import Database
 from gateway.feeds import Feeds
@@ -22,6 +23,7 @@ class Parts:
 
     settings: Settings
     catalog: Catalog
+    directory: Directory = field(default_factory=Directory)
     database: Database
     redis: Redis
     redis_prefix: str

@@ -12,6 +12,8 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from agents.directory import Directory
+from gateway.agents import follow_agents
 from gateway.app import make_app
 from gateway.brokers import Brokers
 from gateway.database import Database
@@ -81,11 +83,17 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
         stack.push_async_callback(publisher.stop)
         stack.push_async_callback(brokers.stop)
         feeds = await stack.enter_async_context(Feeds(redis, prefix, database))
+        catalog, directory = read_catalog(settings), Directory()
+        follower = follow_agents(settings, catalog, directory)
+        stack.push_async_callback(follower.stop)
+        following = asyncio.create_task(follower.run(), name="agents")
+        stack.callback(following.cancel)
         using = asyncio.create_task(_write_key_uses(keys), name="key uses")
         stack.callback(using.cancel)
         yield Parts(
             settings=settings,
-            catalog=read_catalog(settings),
+            catalog=catalog,
+            directory=directory,
             database=database,
             redis=redis,
             redis_prefix=prefix,

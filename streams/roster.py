@@ -1,7 +1,6 @@
 """The roster: the agents that are applied and announced, as this worker has read them from their topics."""
 
 import asyncio
-from datetime import timedelta
 
 import structlog
 from aiokafka import ConsumerRecord
@@ -9,15 +8,13 @@ from aiokafka.errors import KafkaError
 
 from agents.applied import apply_record
 from agents.catalog import Catalog
-from agents.directory import Directory
+from agents.directory import ANNOUNCED_WITHIN, Directory
 from runtime.following import Followed, Follower
 from runtime.settings import Settings
 from schemas.topics import AGENT_DIRECTORY, AGENT_SPECS
 
 START_TIMEOUT_S = 60.0
 """Some thousand specs are read in a second; brokers that just started may need most of this."""
-ANNOUNCED_WITHIN = timedelta(minutes=5)
-"""Who is there has said so since: heartbeats are more than ten times as frequent."""
 MISSED_S = 10.0
 """After so long a wait for an offset, the brokers are asked whether they have it at all."""
 

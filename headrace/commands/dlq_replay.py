@@ -37,7 +37,7 @@ async def replay_many(context: Context, ids: Sequence[str], chosen: Selection, *
     letters = named or [letter for letter in kept if chosen.has(letter)]
     again = await replays(settings, letters)
     has_broadcasts = any(plain_topic(letter.topic) == BROADCASTS.name for letter in letters)
-    agents = known_agents(settings) if has_broadcasts else ()
+    agents = await known_agents(settings) if has_broadcasts else ()
     planned = plan(in_order(letters), again, datetime.now(UTC), agents)
     # Who names a record has a reason to send it.
     sent_all_the_same = {Verdict.SEND, Verdict.REFUSED} if ids else {Verdict.SEND}
@@ -70,7 +70,7 @@ async def replay_edited(context: Context, id: str, file: Path | None, *, dry_run
         _tell_left_out(context, plan([letter], {id: again}, datetime.now(UTC), ())[0])
         return 0
     value = edit(letter.value or b"") if file is None else _read(file)
-    agents = known_agents(settings) if plain_topic(letter.topic) == BROADCASTS.name else ()
+    agents = await known_agents(settings) if plain_topic(letter.topic) == BROADCASTS.name else ()
     try:
         check_record(letter.topic, key_of(letter, value, is_edited=True), value, datetime.now(UTC), agents)
     except RefusedError as refused:

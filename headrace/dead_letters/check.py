@@ -5,11 +5,13 @@ from datetime import datetime
 
 from agents.catalog import AgentsFileError
 from headrace.dead_letters.errors import RefusedAgainError
+from headrace.directory import read_known
 from runtime.agent_files import read_catalog
 from runtime.settings import Settings
 from schemas.causation import plain_topic
 from schemas.codec import decode_call_model, decode_call_tool, decode_session_event
 from schemas.dead_letter import Cause
+from schemas.directory import AgentApplied
 from schemas.refusal import UNREADABLE, RefusedError, check_broadcast, check_command
 from schemas.topics import BROADCASTS, LLM_REQUESTS, SESSION_LOG, TOOL_CALLS, USER_MESSAGES
 
@@ -41,13 +43,19 @@ def check_record(topic: str, key: bytes | None, value: bytes, now: datetime, age
             raise RefusedError(Cause.NOT_VALID, f"expected a record of {name}: {error}") from None
 
 
-def known_agents(settings: Settings) -> Collection[str]:
-    """The names of the agents of these settings.
+async def known_agents(settings: Settings) -> Collection[str]:
+    """The names of the agents of these settings, and of those that were applied.
 
     Raises:
         RefusedAgainError: they cannot be read, and so nobody knows which broadcasts would be refused.
     """
     try:
-        return tuple(read_catalog(settings).agents)
+        names = set(read_catalog(settings).agents)
     except (AgentsFileError, OSError) as error:
         raise RefusedAgainError(f"the agents of these settings cannot be read: {error}") from None
+    for name, entry in (await read_known(settings)).standing().items():
+        if isinstance(entry.record, AgentApplied):
+            names.add(name)
+        else:
+            names.discard(name)
+    return sorted(names)

@@ -1,13 +1,13 @@
 """What the brokers have about agents now: what is applied, and who is announced."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from msgspec import Struct
 
 from agents.applied import BadSpecRecordError, read_spec_record
-from agents.directory import Directory
+from agents.directory import ANNOUNCED_WITHIN, Directory
 from headrace.connect import consumer, partitions_of
 from headrace.errors import TryAgainError
 from runtime.kafka import topic_name
@@ -15,8 +15,6 @@ from runtime.settings import Settings
 from schemas.directory import SpecRecord
 from schemas.topics import AGENT_DIRECTORY, AGENT_SPECS
 
-ANNOUNCED_WITHIN = timedelta(minutes=5)
-"""Who is there has said so since; it is said several times a minute."""
 POLL_MS = 500
 TIMEOUT_S = 30.0
 

@@ -10,13 +10,20 @@ from typing import Any
 import pytest
 from client_fixture import stand_in
 from gateway_fixture import Door
+from msgspec.structs import replace
 
+from agents.applied import spec_version
+from agents.spec import AgentSpec
 from gateway.key_making import revoke_key
 from gateway.scopes import Scope
+from headrace.connect import producer
+from headrace.directory import carry_out, plan_apply, read_known
 from headrace.records import read_topic
-from schemas.codec import decode_audit_event
+from runtime.kafka import topic_name
+from schemas.codec import decode_audit_event, encode
 from schemas.commands import UserMessage
-from schemas.topics import AUDIT_EVENTS, USER_MESSAGES
+from schemas.directory import AgentAnnounced, announcement_key
+from schemas.topics import AGENT_DIRECTORY, AUDIT_EVENTS, USER_MESSAGES
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 TEXT = {"text": "hello"}
@@ -286,6 +293,41 @@ async def test_me_and_the_agents(gateway: Door) -> None:
     first = answer.body["items"][0]
     assert (first["name"], first["is_default"]) == ("assistant", True)
     assert "instructions" not in answer.text
+
+
+async def test_agents_that_are_applied_and_announced(gateway: Door) -> None:
+    """They are listed without a restart, with who serves them; a tenant sees its own and everybody's."""
+    spec = AgentSpec(name="helper", instructions="Help.", capabilities=("help",), tenant="acme")
+    known = await read_known(gateway.settings)
+    await carry_out(gateway.settings, plan_apply(known, {"helper": spec}, prune=False, keep=timedelta(days=1)))
+    now = datetime.now(UTC)
+    said = AgentAnnounced(
+        agent="helper",
+        worker="w1",
+        version=spec_version(spec),
+        model=spec.model,
+        since=now,
+        at=now,
+        expires_at=now + timedelta(minutes=1),
+        calls_in_flight=3,
+        tenant="acme",
+    )
+    async with producer(gateway.settings, 1 << 20) as client:
+        for agent in ("helper", "other"):
+            one = encode(replace(said, agent=agent, tenant=said.tenant if agent == "helper" else None))
+            topic = topic_name(gateway.settings, AGENT_DIRECTORY)
+            await client.send_and_wait(topic, one, key=announcement_key(agent, "w1"), partition=0)
+    listed: dict[str, Any] = {}
+    async with asyncio.timeout(30):
+        while "other" not in listed or "helper" not in listed:
+            answer = await gateway.ask("GET", "/v1/agents", await gateway.key("acme", []))
+            listed = {one["name"]: one for one in answer.body["items"]}
+    helper = listed["helper"]
+    assert (helper["version"], helper["workers"], helper["calls_in_flight"]) == (spec_version(spec), 1, 3)
+    assert helper["capabilities"] == ["help"]
+    assert (listed["assistant"]["workers"], listed["assistant"]["since"]) == (0, None)
+    answer = await gateway.ask("GET", "/v1/agents", await gateway.key("another", []))
+    assert {one["name"] for one in answer.body["items"]} == set(listed) - {"helper"}
 
 
 async def test_health(gateway: Door) -> None:

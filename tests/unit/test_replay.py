@@ -1,25 +1,19 @@
 """What replay says of a session, from its log alone: histories are recorded, damaged, and folded again."""
 
-from collections.abc import Iterable
-from datetime import timedelta
-
 import pytest
-from histories import NOW, TOOLS, History, agent, catalog, use
+from histories import History, agent, catalog, use
 from msgspec.structs import replace
+from recording_fixture import difference, emitted, ms, recording_of
 
 from agents.version import CORE_VERSION
 from headrace.errors import UsageError
 from headrace.replay.begin import Beginning, find_beginning
-from headrace.replay.compare import Comparison, about_versions, compare
+from headrace.replay.compare import Comparison, about_versions
 from headrace.replay.errors import NotReachedError, RecordingError
 from headrace.replay.export import recorded
 from headrace.replay.fold import Moment, digest, fold
 from headrace.replay.recording import (
-    About,
-    AppliedAgent,
-    Emitted,
     Fact,
-    Reach,
     Recording,
     lines,
     parse_recording,
@@ -27,44 +21,10 @@ from headrace.replay.recording import (
 )
 from headrace.replay.show import as_lines, as_object, pending_prompt, printable, state_lines
 from headrace.replay.until import facts_until, moments_until, parse_until
-from schemas.codec import encode
 from schemas.events import TurnCompleted, TurnStarted
 
 SEVERAL_TURNS = 3
 APPLIED_TWICE = b'"applied":[{"offset":3,"agent":"a"},{"offset":3,"agent":"b"}]'
-
-
-def recording_of(history: History) -> Recording:
-    """The history as the brokers have it: one second between two facts, every event decided and on the topic."""
-    facts = tuple(
-        Fact(offset=offset, timestamp_ms=_ms(n), **value_fields(encode(event)))
-        for n, (offset, event, _) in enumerate(history.log)
-    )
-    about = About(
-        made_with=CORE_VERSION,
-        outcomes_of=CORE_VERSION,
-        headrace="0",
-        session_id=history.session_id,
-        reach=Reach(topic="session-log", partition=0, decided_before=history.offset),
-        default_agent=history.catalog.default,
-        agents=dict(history.catalog.files),
-        applied=tuple(
-            AppliedAgent(offset=one.offset, agent=name, spec=one.spec)
-            for name in history.catalog.applied()
-            for one in history.catalog.history(name)
-        ),
-        tools={str(tool["name"]): tool for tool in TOOLS},
-    )
-    return Recording(about=about, facts=facts, events=emitted(encode(event) for event in history.seen))
-
-
-def emitted(bodies: Iterable[bytes]) -> tuple[Emitted, ...]:
-    """Records of `agent-events`."""
-    return tuple(Emitted(offset=n, timestamp_ms=_ms(n), **value_fields(body)) for n, body in enumerate(bodies))
-
-
-def _ms(seconds: int) -> int:
-    return int((NOW + timedelta(seconds=seconds)).timestamp() * 1000)
 
 
 def reaching(recording: Recording, **reach: int | None) -> Recording:
@@ -84,12 +44,6 @@ def three_turns() -> History:
         history.model_says(f"answer {number}")
         history.clock.forward(60)
     return history
-
-
-def difference(recording: Recording, beginning: Beginning | None = None) -> Comparison:
-    beginning = beginning or Beginning()
-    moments = fold(recording, seed=beginning.seed, begin=beginning.offset)
-    return compare(recording, moments, is_whole=beginning.missing is None)
 
 
 def kinds(comparison: Comparison) -> list[tuple[str, int | None]]:
@@ -113,7 +67,7 @@ def test_the_fold_is_what_the_session_was() -> None:
 def test_what_is_no_fact_changes_nothing() -> None:
     """A record of the session that cannot be read is refused, as a worker does, and the next one is folded."""
     recording = recording_of(three_turns())
-    broken = Fact(offset=1, timestamp_ms=_ms(0), **value_fields(b"\xff\n{"))
+    broken = Fact(offset=1, timestamp_ms=ms(0), **value_fields(b"\xff\n{"))
     moments = list(fold(replace(recording, facts=(recording.facts[0], broken, *recording.facts[1:]))))
     assert moments[1].refused is not None
     assert moments[1].refused.cause == "not_valid"
@@ -230,7 +184,7 @@ def test_what_retention_removed_is_no_difference() -> None:
     """The topic's first records may be gone; a gap after one that is there is a difference."""
     recording = recording_of(three_turns())
     left = recording.events[3:]
-    reached = reaching(replace(recording, events=left), events_begin=9, events_oldest_ms=_ms(60))
+    reached = reaching(replace(recording, events=left), events_begin=9, events_oldest_ms=ms(60))
     assert difference(reached) == Comparison(same=5, removed=3)
     assert kinds(difference(replace(reached, events=(left[0], *left[2:])))) == [("missing", 5)]
     whole = reaching(reached, events_begin=0)
@@ -282,7 +236,7 @@ def cut(recording: Recording, facts: int, events: int) -> Recording:
     """Retention has removed so many."""
     first = recording.facts[facts].offset
     recording = replace(recording, facts=recording.facts[facts:], events=recording.events[events:])
-    return reaching(recording, log_begin=first, events_begin=events, events_oldest_ms=_ms(60) if events else None)
+    return reaching(recording, log_begin=first, events_begin=events, events_oldest_ms=ms(60) if events else None)
 
 
 def test_a_log_whose_partition_lost_others_facts_is_whole() -> None:
@@ -324,7 +278,7 @@ def test_seq_is_found_by_a_later_event() -> None:
     beginning = find_beginning(recording)
     assert beginning.seed is not None
     assert (beginning.offset, beginning.seed.head.turns, beginning.seed.head.seq) == (18, 2, 6)
-    compared = difference(reaching(recording, events_oldest_ms=_ms(121)), beginning)
+    compared = difference(reaching(recording, events_oldest_ms=ms(121)), beginning)
     assert (compared.same, compared.differences) == (1, ())
 
 
@@ -364,30 +318,6 @@ def test_a_recording_has_no_more_agents_than_it_takes() -> None:
     assert (sorted(kept.about.agents), kept.about.others) == (["assistant", "writer"], ("secret",))
     assert recorded(kept, Beginning()) == kept
     assert difference(kept) == Comparison(same=3)
-
-
-def test_a_recording_has_the_agents_that_were_applied() -> None:
-    """Each turn is folded with those of its offset; of an agent that the session never had, no version is handed on."""
-    history = History(catalog(agent()))
-    history.say("m1")
-    history.catalog.apply(2, "assistant", agent(tool_calls_per_turn=2))
-    history.catalog.apply(4, "secret", agent("secret"))
-    history.model_says("answer")
-    history.say("m2", specs_offset=4)
-    history.model_says(use("add", "t1"))
-    history.tool_returns(history.pending()[0])
-    history.model_says("done")
-    history.say("m3", agent="nobody", specs_offset=4)
-    kept = recorded(recording_of(history), Beginning())
-    assert [(one.agent, one.spec == agent("secret")) for one in kept.about.applied] == [
-        ("assistant", False),
-        ("secret", False),
-    ]
-    assert kept.about.applied[0].spec == agent(tool_calls_per_turn=2)
-    again = parse_recording(list(lines(kept)), "file")
-    assert again == kept
-    assert difference(again) == Comparison(same=7)
-    assert "assistant, secret, got `nobody`" in history.failure().message
 
 
 @pytest.mark.parametrize(
