@@ -8,7 +8,7 @@ from jmespath.exceptions import JMESPathError
 
 from agents.apart.refused import RefusedError
 
-MAX_RESULT_CHARS = 500_000
+MAX_RESULT_CHARS = 150_000
 """More than a result may have; counted while it is written, since a short expression can make an endless value."""
 
 

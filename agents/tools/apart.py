@@ -23,7 +23,7 @@ PATH = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entr
 class Bounds(Struct, frozen=True, kw_only=True):
     """What one computation may take."""
 
-    seconds: float = 10.0  # Waited for, with the start of the process.
+    seconds: float = 20.0  # Waited for, on a machine that has other things to do as well.
     cpu_s: int = 5
     memory_bytes: int = 512 << 20  # Of addresses, which are more than what is in use.
 
