@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from simulation.broker import PARTITIONS, Broker, Place, partition_of
 from simulation.points import points_of
-from simulation.script import GARBAGE, Command, draw_broadcast, draw_command
+from simulation.script import GARBAGE, Applied, Command, draw_applied, draw_broadcast, draw_command
 from simulation.worker import Worker, spawn, stop
 
 from schemas.codec import decode_agent_event
@@ -36,6 +36,7 @@ FAULTS = (
     "garbage",
     "expiry",
     "broadcast",
+    "agent applied",
     "time passes",
 )
 """Those that can be left out of a run, to see which of them it takes."""
@@ -63,6 +64,7 @@ class Stage(Protocol):
     sessions: list[str]
     retired: set[str]
     sent: list[Command]
+    applied: list[Applied]
     rates: dict[str, float]
 
     @property
@@ -153,6 +155,13 @@ def _broadcast(stage: Stage) -> str:
     return value.decode()
 
 
+def _apply(stage: Stage) -> str:
+    """An operator applies an agent, or removes one: workers read it when they come to it."""
+    name, spec = draw_applied(stage.rng, len(stage.applied))
+    stage.applied.append((name, spec))
+    return f"{name} at {len(stage.applied) - 1}: {'removed' if spec is None else spec.limits}"
+
+
 def _garbage(stage: Stage) -> str:
     topic = stage.rng.choice(PROCESSED).name
     value = stage.rng.choice(GARBAGE)
@@ -228,6 +237,7 @@ def _is_quiet(stage: Stage, name: str) -> bool:
 
 RARE: tuple[tuple[str, float, Callable[[Stage], str]], ...] = (
     ("broadcast", 0.1, _broadcast),
+    ("agent applied", 0.2, _apply),
     ("garbage", 0.15, _garbage),
     ("record repeated", 0.3, _repeat),
     ("expiry", 0.2, _expire),

@@ -22,6 +22,7 @@ from schemas.codec import (
     decode_session_event,
 )
 from schemas.dead_letter import DeadLetter
+from schemas.effects import CallModel
 from schemas.events import AgentEvent, TurnCancelled, TurnCompleted, TurnFailed
 from schemas.log import MessageAccepted, ModelCompleted, SessionEvent
 from schemas.refusal import UNREADABLE, RefusedError, check_broadcast
@@ -157,6 +158,19 @@ def check_state(topics: Topics, catalog: Catalog, changelog: str) -> None:
     assert kept == expected.keys()
     for name, session in expected.items():
         assert load(stored.get, name) == session, f"session {name} is not stored as its log makes it"
+
+
+def check_agents(topics: Topics, catalog: Catalog, told: Iterable[tuple[str, str]]) -> None:
+    """Each call of the model was made for the agent that its turn began with, whatever was applied since."""
+    expected: dict[str, str] = {}
+    for step in fold(topics, catalog)[1].values():
+        for order in step.effects:
+            if isinstance(order, CallModel) and step.session is not None and step.session.head.turn is not None:
+                spec = catalog.get(order.agent, step.session.head.turn.specs_offset)
+                assert spec is not None, f"call {order.call_id}: its agent is not there"
+                expected[order.call_id] = spec.instructions
+    for call_id, instructions in told:
+        assert instructions == expected[call_id], f"call {call_id} was told `{instructions}`: {expected[call_id]}"
 
 
 def check_transcripts(topics: Topics, catalog: Catalog) -> None:

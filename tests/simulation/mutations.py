@@ -1,14 +1,16 @@
 """Small faults in the code under test, each of which the simulation must find: so each check is one that can fail."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 from unittest.mock import patch
 
 from msgspec.structs import replace
 from simulation.script import IDEMPOTENT
-from simulation.worker import Lease, ScriptedTools
+from simulation.worker import Lease, Roster, ScriptedTools
 
+from agents.draft import Draft
 from agents.session import Session
 from streams import accept, call_model, decide
 from streams.acknowledge import Ticket
@@ -162,6 +164,26 @@ def the_lease_is_taken_for_granted() -> Any:
     return patch.object(Lease, "is_held", property(lambda _: True, lambda *_: None), create=True)
 
 
+def decide_does_not_wait_for_agents_that_another_worker_has_read() -> Any:
+    async def reached(self: Roster, offset: int) -> None:
+        del self, offset
+
+    return patch.object(Roster, "reached", reached)
+
+
+def a_turn_goes_on_with_the_agent_of_now() -> Any:
+    return patch.object(Draft, "spec_of", lambda self, agent: self.catalog.get(agent))
+
+
+def a_call_is_made_for_the_agent_of_now() -> Any:
+    call = call_model.CallModels._call
+
+    async def modern(self: call_model.CallModels, order: Any, session: Session, turn: Any) -> Any:
+        return await call(self, order, session, replace(turn, specs_offset=sys.maxsize))
+
+    return patch.object(call_model.CallModels, "_call", modern)
+
+
 FAULTS: dict[str, Fault] = {
     fault.__name__: fault
     for fault in (
@@ -183,6 +205,9 @@ FAULTS: dict[str, Fault] = {
         a_message_is_answered_each_time_it_is_accepted,
         a_turn_that_ends_leaves_calls_without_results,
         the_lease_is_taken_for_granted,
+        decide_does_not_wait_for_agents_that_another_worker_has_read,
+        a_turn_goes_on_with_the_agent_of_now,
+        a_call_is_made_for_the_agent_of_now,
     )
 }
 
@@ -199,4 +224,7 @@ OFTEN = {
     "recorder_does_not_wait_for_what_was_emitted": frozenset({"produce failed"}),
     "accept_acknowledges_before_it_records": frozenset({"crash"}),
     "broadcasts_miss_an_agent": frozenset({"broadcast"}),
+    "decide_does_not_wait_for_agents_that_another_worker_has_read": frozenset({"agent applied", "rebalance"}),
+    "a_turn_goes_on_with_the_agent_of_now": frozenset({"agent applied"}),
+    "a_call_is_made_for_the_agent_of_now": frozenset({"agent applied"}),
 }

@@ -36,6 +36,8 @@ CATALOG = Catalog(
     },
     "assistant",
 )
+Applied = tuple[str, AgentSpec | None]
+"""A record of `agent-specs`; its offset is its place in the list of all."""
 SESSIONS = ("a", "b", "c", "d", "e", "f", "g", "h")
 FIRST_WORDS = "answer "
 BAD_RECORDS = (b"", b"{", b"[1]", b'{"text": "no session"}', b'{"session_id": "a"}', b"[" * 100_000)
@@ -71,6 +73,8 @@ class Calls:
     started: list[Started] = field(default_factory=list)
     open: list[OpenCall] = field(default_factory=list)
     bad_prompts: list[str] = field(default_factory=list)
+    told: list[tuple[str, str]] = field(default_factory=list)
+    """The instructions that each call of the model was made with."""
     uses: int = 0
     is_streamed: bool = False
     """Whether the model is behind the worker's real client, as bytes; else the scheduler gives whole outcomes."""
@@ -153,6 +157,7 @@ class Model:
             # An exception here would become the failure of a turn, as any bug in a model's client.
             self.calls.bad_prompts.append(f"{call_id}: {error}")
         self.began(session_of(call_id), call_id)
+        self.calls.told.append((call_id, prompt.system[0]["text"]))
         if self.client is not None:
             return await self.client.complete(prompt, call_id=call_id, timeout_s=timeout_s, on_delta=on_delta)
         on_delta(1, 0, FIRST_WORDS)
@@ -176,6 +181,7 @@ KINDS = {
     "nonsense": 5,
     "wrong key": 3,
     "unknown agent": 3,
+    "applied agent": 6,
     "end": 1,
 }
 """What people send, and how often."""
@@ -201,11 +207,34 @@ def draw_command(rng: Random, sessions: Sequence[str], sent: Sequence[Command], 
             command = b"other", encoded(session, text="hi")
         case "unknown agent":
             command = key, encoded(session, text="hi", agent="ghost")
+        case "applied agent":
+            command = key, encoded(session, text="hi", agent="helper")
         case "end":
             command = key, encoded(session, type="end_session")
         case _:
             pass
     return command
+
+
+def draw_applied(rng: Random, number: int) -> Applied:
+    """What becomes of one agent: those that broadcasts are for stay, the other one comes and goes."""
+    name = rng.choice([*CATALOG.files, "helper"])
+    if name == "helper" and rng.random() < 0.4:
+        return name, None
+    limits = Limits(queued_messages=rng.randint(1, 3), model_calls_per_turn=rng.randint(1, 5))
+    approval = rng.choice([(), ("send",), ("add", "send")])
+    instructions = f"Help, as of {number}."
+    return name, AgentSpec(
+        name=name, instructions=instructions, tools=tuple(IDEMPOTENT), approval=approval, limits=limits
+    )
+
+
+def catalog_of(applied: Sequence[Applied]) -> Catalog:
+    """The agents of the files, and over them what was applied."""
+    catalog = Catalog(CATALOG.files, CATALOG.default)
+    for offset, (name, spec) in enumerate(applied):
+        catalog.apply(offset, name, spec)
+    return catalog
 
 
 def draw_broadcast(rng: Random, number: int) -> bytes:

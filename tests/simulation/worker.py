@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from simulation.broker import CHANGELOG, Broker, Outbox, Place
 from simulation.invariants import Started
 from simulation.loop import sleeper
-from simulation.script import CATALOG, IDEMPOTENT, Calls
+from simulation.script import IDEMPOTENT, Applied, Calls, catalog_of
 
 from agents.tools import Toolbox
 from agents.tools.port import ToolContext, ToolDefinition, ToolOutcome
@@ -85,6 +85,34 @@ class Tables:
         return [value for key, value in self.data[partition].items() if key.startswith(HEAD_PREFIX)]
 
 
+class Roster:
+    """What a worker has read of the agents that were applied: all at its start, then one after the other."""
+
+    def __init__(self, applied: Sequence[Applied]) -> None:
+        self._applied = applied
+        self.catalog = catalog_of(applied)
+        self._waiting: list[asyncio.Future[None]] = []
+
+    @property
+    def is_behind(self) -> bool:
+        return self.catalog.read_to + 1 < len(self._applied)
+
+    def read(self) -> str:
+        """The next one."""
+        offset = self.catalog.read_to + 1
+        self.catalog.apply(offset, *self._applied[offset])
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+        return f"offset {offset}"
+
+    async def reached(self, offset: int) -> None:
+        while self.catalog.read_to < offset:
+            self._waiting.append(asyncio.get_running_loop().create_future())
+            await self._waiting[-1]
+
+
 class ScriptedTools(Toolbox):
     """Tools whose outcomes the scheduler gives."""
 
@@ -114,6 +142,7 @@ class Worker:
         broker: Broker,
         calls: Calls,
         acknowledged: list[tuple[str, str, int, int]],
+        applied: Sequence[Applied] = (),
         *,
         is_kept: bool = False,
         linger_s: float = 0,
@@ -139,10 +168,11 @@ class Worker:
         self.began_log: list[Started] = []
         self._assignment = 0
         self._acknowledged = acknowledged
-        self.shell = Shell(self.outbox, lambda: broker.now, self.fail, lease=self.lease)
+        self.roster = Roster(applied)
+        self.shell = Shell(self.outbox, lambda: broker.now, self.fail, lease=self.lease, specs=self.roster)
         capacity = replace(CAPACITY, record_linger_s=linger_s)
         self.pipeline = Pipeline(
-            self.shell, self.tables, CATALOG, self.calls.model(self.began), ScriptedTools(self), capacity
+            self.shell, self.tables, self.roster.catalog, self.calls.model(self.began), ScriptedTools(self), capacity
         )
         self.processors = {node.reads.name: processor for node, processor in self.pipeline.processors().items()}
 

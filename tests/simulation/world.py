@@ -13,9 +13,10 @@ from simulation.faults import FAULTS, OFTEN, RATES, Thing, possible_faults
 from simulation.invariants import Topics
 from simulation.loop import VirtualLoop
 from simulation.points import Point, points_of
-from simulation.script import CATALOG, IDEMPOTENT, SESSIONS, Calls, Command, approval
+from simulation.script import CATALOG, IDEMPOTENT, SESSIONS, Applied, Calls, Command, approval, catalog_of
 from simulation.worker import Worker, track_tasks, wake
 
+from agents.catalog import Catalog
 from schemas.topics import USER_MESSAGES
 from streams.ports import FencedError
 
@@ -52,6 +53,7 @@ class World:
         self.sessions = list(SESSIONS)
         self.retired: set[str] = set()
         self.sent: list[Command] = []
+        self.applied: list[Applied] = []
         self.rates = {kind: self.rng.choice(RATES) for kind in FAULTS} | dict.fromkeys(often, OFTEN)
         self.workers: list[Worker] = []
         self.counts: Counter[str] = Counter()
@@ -91,12 +93,13 @@ class World:
 
     def _check(self) -> None:
         assert not self.calls.bad_prompts, self.calls.bad_prompts
-        topics = Topics(self.broker.records())
+        topics, catalog = Topics(self.broker.records()), catalog_of(self.applied)
         invariants.check_answers(topics)
-        invariants.check_state(topics, CATALOG, CHANGELOG)
-        invariants.check_transcripts(topics, CATALOG)
+        invariants.check_state(topics, catalog, CHANGELOG)
+        invariants.check_transcripts(topics, catalog)
+        invariants.check_agents(topics, catalog, self.calls.told)
         invariants.check_calls(topics, self.calls.started, IDEMPOTENT, self.broker.late)
-        invariants.check_refusals(topics, CATALOG)
+        invariants.check_refusals(topics, catalog)
         invariants.check_garbage(topics)
         invariants.check_broadcasts(topics, CATALOG)
         invariants.check_acknowledgements(self.acknowledged)
@@ -160,7 +163,14 @@ class World:
         while len(members(self.workers)) < WORKERS and (not members(self.workers) or self.rng.random() < 0.7):
             is_kept = self.rng.random() < 0.5
             self.workers.append(
-                Worker(self.broker, self.calls, self.acknowledged, is_kept=is_kept, linger_s=self.rng.choice([0, 0.05]))
+                Worker(
+                    self.broker,
+                    self.calls,
+                    self.acknowledged,
+                    self.applied,
+                    is_kept=is_kept,
+                    linger_s=self.rng.choice([0, 0.05]),
+                )
             )
         known = members(self.workers)
         owners = [self.rng.choice(known) for _ in range(PARTITIONS)]
@@ -183,7 +193,7 @@ class World:
                     worker.commit()
                 wake(self.rng.choice(asleep))
                 continue
-            waiting = _undecided(self.broker)
+            waiting = _undecided(self.broker, catalog_of(self.applied))
             if not waiting:
                 return
             for call_id in waiting:
@@ -245,6 +255,8 @@ def _of_worker(world: World, worker: Worker) -> Iterator[Thing]:
             yield Thing("begin", worker.name, lambda: take_step(worker))
     if not world.is_rebalancing and not worker.is_member:
         yield Thing("join", worker.name, lambda: world.rebalance(joining=worker))
+    if worker.roster.is_behind:
+        yield Thing("read agents", worker.name, worker.roster.read)
     if worker.pipeline.recorder.is_fenced:
         yield Thing("restart", worker.name, lambda: world.crash(worker))
     if worker.outbox.gate is not None and (world.is_at_rest or world.rng.random() < 0.5):
@@ -275,8 +287,8 @@ def members(workers: Iterable[Worker]) -> list[Worker]:
     return [worker for worker in workers if worker.is_member]
 
 
-def _undecided(broker: Broker) -> list[str]:
+def _undecided(broker: Broker, catalog: Catalog) -> list[str]:
     """The calls that wait for approval now."""
-    sessions, _ = invariants.fold(Topics(broker.records()), CATALOG)
+    sessions, _ = invariants.fold(Topics(broker.records()), catalog)
     turns = [session.head.turn for session in sessions.values() if session and session.head.turn]
     return [call.call_id for turn in turns for call in turn.pending if call.kind == "approval"]
