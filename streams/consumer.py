@@ -290,8 +290,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             processor = self.app.processors[tp.topic]
             await processor.take(self._delivery(tp, record, generation))
             if processor.is_full and tp not in self._held:
-                self._held.add(tp)
-                self.on_buffer_full(tp)
+                # aiokafka's own type is equal to it, and is refused by Faust when the partition is read again.
+                held = TP(tp.topic, tp.partition)
+                self._held.add(held)
+                self.on_buffer_full(held)
 
     def _release(self) -> None:
         for tp in [tp for tp in self._held if not self.app.processors[tp.topic].is_full]:
