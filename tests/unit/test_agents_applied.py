@@ -148,3 +148,28 @@ def test_a_record_is_applied_once() -> None:
     assert [entry.offset for entry in files.history("b")] == [0]
     assert isinstance(read_spec_record(b"b@1", applied(agent("b"))), AgentApplied)
     assert isinstance(files, Catalog)
+
+
+def compacted(records: list[tuple[bytes, bytes]]) -> list[tuple[int, bytes, bytes]]:
+    """What compaction leaves: of each key the newest record, at its offset."""
+    newest = {key: offset for offset, (key, _) in enumerate(records)}
+    return [(offset, key, value) for offset, (key, value) in enumerate(records) if newest[key] == offset]
+
+
+@pytest.mark.parametrize(
+    ("key_of", "is_kept"),
+    [
+        (lambda spec, _: spec.name.encode(), False),
+        (lambda spec, _: f"{spec.name}@{spec_version(spec)}".encode(), False),
+        (lambda spec, number: spec_key(spec.name, spec_version(spec), str(number)), True),
+    ],
+    ids=["agent", "agent and version", "a key of its own"],
+)
+def test_compaction_keeps_what_a_running_turn_has(key_of: Any, *, is_kept: bool) -> None:
+    """Only where each record has a key of its own: else a turn finds another agent after a restart, or none."""
+    one, other = agent("a", turn_seconds=1), agent("a", turn_seconds=2)
+    records = [(key_of(spec, number), applied(spec)) for number, spec in enumerate((one, other, one))]
+    left = catalog(agent("b"))
+    for offset, key, value in compacted(records):
+        left.apply(offset, "a", spec_of(msgspec.json.decode(value, type=AgentApplied)), key)
+    assert ([left.get("a", as_of) for as_of in range(3)] == [one, other, one]) == is_kept
