@@ -1,9 +1,9 @@
 """Model calls in flight at once in one worker, and the memory that they take; and that of sessions at rest.
 
 Drives a running `headrace dev`: publishes messages to N sessions, to which the simulated model takes many seconds, so
-that all calls are in flight together, watches how many it has at once and how the worker's memory grows, and waits until
-all are answered. Two figures for each N: the growth when the most calls were in flight, before answers came, and the
-most at any time, when all answers stream in. Both count the sessions' state, and what libraries keep from then on.
+that all calls are in flight together, watches how many it has at once and how the worker's memory grows, and waits
+until all are answered. Two figures for each N: the growth when the most calls were in flight, before answers came,
+and the most at any time, when all answers stream in. Both count the sessions' state, and what libraries keep.
 
 Beside it, in the same run and each in a fresh process that does nothing else: the floor, as many calls of the same
 model with Anthropic's SDK; and as many answers awaited with `headrace.client`.
