@@ -137,7 +137,7 @@ class _Worker:
         attach(app, pipeline, settings, self._fail, fence=publisher.fence, lease=lease)
         starting = asyncio.create_task(app.start())
         starting.add_done_callback(self._started)
-        tools = [tool.name for tool in self._toolbox.tools]
+        tools = [tool.name for tool in self._toolbox.tools if tool.missing is None]
         announce = Announce(shell, self._catalog, _name(settings), tools, pipeline.calls_in_flight)
         chores = [
             asyncio.create_task(self._expire(shell, table, pipeline)),
