@@ -13,6 +13,7 @@ from pathlib import Path
 from chaos.door_scenarios import DOOR_SCENARIOS
 from chaos.run import Row, Scenario, perform
 from chaos.scenarios import SCENARIOS
+from chaos.small_disk import LeftOutError
 
 EVERYTHING = (*SCENARIOS, *DOOR_SCENARIOS)
 COLUMNS = (
@@ -51,6 +52,10 @@ async def run_all(scenarios: Sequence[Scenario], rounds: int) -> int:
             home = Path(tempfile.mkdtemp(prefix="chaos-"))
             try:
                 row = await perform(scenario, home)
+            except LeftOutError as error:
+                print(f"{scenario.name}: left out, {error}", flush=True)
+                shutil.rmtree(home)
+                continue
             except Exception as error:  # noqa: BLE001  # A scenario that fails is one line of the table.
                 print(f"{scenario.name}: failed\n{''.join(traceback.format_exception(error))}  its files: {home}")
                 is_broken = True

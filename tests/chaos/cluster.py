@@ -31,6 +31,7 @@ class Worker:
 
     def __init__(self, cluster: "Cluster", number: int, environment: Mapping[str, str] | None = None) -> None:
         self.data_dir = cluster.home / f"worker-{number}"
+        """Where it keeps its tables; another one may be set before it starts."""
         self._cluster = cluster
         self._number = number
         self._environment = dict(environment or {})

@@ -18,6 +18,7 @@ from chaos.findings import Evidence, Findings, Outage, judge
 from chaos.kafka import ProxiedKafka
 from chaos.load import Load, Watch, running
 from chaos.proxy import Proxy
+from chaos.small_disk import SmallDisk
 
 from headrace.stack.ports import free_port
 from runtime.agent_files import read_catalog
@@ -60,6 +61,7 @@ class Run:
         self.repaired_at: float | None = None
         self.restarts = 0
         self._door = Door(home) if scenario.has_door else None
+        self._disk = SmallDisk(home) if scenario.has_small_disk else None
 
     @property
     def networks(self) -> tuple[Proxy, ...]:
@@ -72,15 +74,24 @@ class Run:
         return self._door
 
     @property
+    def disk(self) -> SmallDisk:
+        assert self._disk is not None, "this scenario has none"
+        return self._disk
+
+    @property
     def workers(self) -> list[Worker]:
         return self.cluster.workers
 
     async def start(self) -> None:
         scenario = self._scenario
+        if self._disk is not None:
+            await self._disk.start()
         await asyncio.gather(*(proxy.start() for proxy in self._proxies))
         await self.cluster.start(workers=0)
         numbers = range(2, scenario.workers + 1)
         lonely = Worker(self.cluster, 1, {"HEADRACE_BROKERS": self.kafka.lonely.address})
+        if self._disk is not None:
+            lonely.data_dir = self._disk.path / "worker-1"
         self.cluster.workers = [lonely, *(Worker(self.cluster, number) for number in numbers)]
         await asyncio.gather(*(worker.start() for worker in self.workers))
         brokers = self.kafka.bootstrap
@@ -100,6 +111,8 @@ class Run:
             await self._door.stop()
         await self.cluster.stop()
         await asyncio.gather(*(proxy.stop() for proxy in self._proxies))
+        if self._disk is not None:
+            await self._disk.stop()
 
     @asynccontextmanager
     async def outage(self, moves: int = 1) -> AsyncIterator[None]:
@@ -209,7 +222,8 @@ class Scenario:
 
     `silence_s`: how long nobody can be answered at least, which shows that it happened.
 
-    With a door, people write over HTTP and read the feeds, and everything can be read back afterwards.
+    With a door, people write over HTTP and read the feeds, and everything can be read back afterwards. With a small disk,
+    the first worker has its data there.
     """
 
     name: str
@@ -219,6 +233,7 @@ class Scenario:
     padding: int = 0
     model_fails: bool = False
     has_door: bool = False
+    has_small_disk: bool = False
     silence_s: float = 0.0
 
 

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterable
 
 import aiohttp
+from chaos.cluster import Worker
 from chaos.proxy import BOTH, Proxy, Way
 from chaos.run import Run, Scenario
 
@@ -17,6 +18,8 @@ SESSION_TIMEOUT_S = 10.0
 PAST_TIMEOUT_S = SESSION_TIMEOUT_S + 3.0
 THERE_AND_BACK = 2
 FULL_AFTER_BYTES = 16 << 10
+STOPPED_S = 30.0
+OVERLOADED_S = 60.0
 
 
 async def one_of_three_is_killed(run: Run) -> None:
@@ -150,7 +153,7 @@ async def the_model_is_overloaded(run: Run) -> None:
     async with aiohttp.ClientSession() as http:
         url = f"{run.cluster.model_url}/control/faults"
         (await http.put(url, json=[{"kind": "529"}])).raise_for_status()
-        await asyncio.sleep(2 * CALM_S)
+        await asyncio.sleep(OVERLOADED_S)
         (await http.delete(url)).raise_for_status()
 
 
@@ -190,8 +193,8 @@ async def workers_come_and_go(run: Run) -> None:
     await asyncio.sleep(SESSION_TIMEOUT_S)
 
 
-async def the_disk_is_full(run: Run) -> None:
-    """No file of the first worker may grow any more, which is what a quota does; then there is room again."""
+async def no_file_may_grow(run: Run) -> None:
+    """Those of the first worker, which is what a quota does; then there is room again."""
     worker = run.workers[0]
     await asyncio.sleep(WARM_S)
     files = (file for file in worker.data_dir.rglob("*.log") if file.is_file())
@@ -200,14 +203,31 @@ async def the_disk_is_full(run: Run) -> None:
         async with run.outage():
             limit = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
             resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (largest + FULL_AFTER_BYTES, limit[1]))
-            async with asyncio.timeout(30):
-                end = await worker.process.wait()
-            assert end.code == 1, f"expected status 1, got {end}"
-        said = [line for line in worker.log() if line.get("event") == "worker_stopped"]
-        assert len(said) == 1, worker.process.log_tail()
-        assert "File too large" in said[0]["error"], said
+            await _stopped_saying(worker, "File too large")
         await worker.start()
     await asyncio.sleep(CALM_S)
+
+
+async def the_disk_is_full(run: Run) -> None:
+    """The file system with the first worker's tables has no byte left; then there is room again."""
+    worker = run.workers[0]
+    await asyncio.sleep(WARM_S)
+    async with run.back_in_time():
+        async with run.outage():
+            run.disk.fill()
+            await _stopped_saying(worker, "No space left on device")
+        run.disk.clear()
+        await worker.start()
+    await asyncio.sleep(CALM_S)
+
+
+async def _stopped_saying(worker: Worker, why: str) -> None:
+    async with asyncio.timeout(STOPPED_S):
+        end = await worker.process.wait()
+    assert end.code == 1, f"expected status 1, got {end}"
+    said = [line for line in worker.log() if line.get("event") == "worker_stopped"]
+    assert len(said) == 1, worker.process.log_tail()
+    assert why in said[0]["error"], said
 
 
 SCENARIOS = (
@@ -227,10 +247,11 @@ SCENARIOS = (
     Scenario(name="one of three cut off, 13 s", happens=one_is_cut_off),
     Scenario(name="one of three hears nothing, 13 s", happens=one_hears_nothing),
     Scenario(name="one of three is not heard, 13 s", happens=one_is_not_heard),
-    Scenario(name="model: answers 529", happens=the_model_is_overloaded, model_fails=True, silence_s=5.0),
+    Scenario(name="model: answers 529, 60 s", happens=the_model_is_overloaded, model_fails=True, silence_s=55.0),
     Scenario(name="model: down", happens=the_model_is_down, model_fails=True, silence_s=5.0),
     Scenario(name="model: 2 s further away", happens=the_model_is_slow),
     Scenario(name="rolling restart", happens=workers_are_replaced_one_by_one),
     Scenario(name="1 worker, 3, 1", happens=workers_come_and_go, workers=1),
-    Scenario(name="disk full", happens=the_disk_is_full, workers=2, padding=4_000),
+    Scenario(name="disk: file size limit", happens=no_file_may_grow, workers=2, padding=4_000),
+    Scenario(name="disk: full", happens=the_disk_is_full, workers=2, padding=4_000, has_small_disk=True),
 )

@@ -19,7 +19,7 @@ from schemas.log import MessageAccepted, ModelCompleted
 from schemas.topics import TOPICS
 from schemas.usage import Usage
 
-SHORT = ("brokers: black hole, 5 s", "disk full")
+SHORT = ("brokers: black hole, 5 s", "disk: file size limit")
 
 
 @pytest.mark.timeout(240)
