@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import signal
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
@@ -12,6 +13,7 @@ import aiohttp
 import orjson
 from chaos.load import ENDS, Key, Load
 from postgres_fixture import PostgresServer
+from redis.asyncio import Redis
 
 from headrace.development.children import Role
 from headrace.stack.child import Child
@@ -26,6 +28,8 @@ REQUEST_S = 10.0
 READ_S = 30.0
 """What was answered can be read within this time, once every store is there."""
 FOLLOWED = 10
+USER = "ann"
+"""Of a session whose messages name their user, the messages are counted."""
 AT_ONCE = 20
 
 
@@ -88,6 +92,18 @@ class Door:
         if child in {self.valkey, self.postgres}:
             await child.process.wait()
 
+    async def lose_redis_data(self) -> None:
+        """As by a mistake, under everybody who uses it."""
+        async with Redis.from_url(self.valkey.url) as redis:
+            await redis.flushall()
+
+    async def replace_redis(self) -> None:
+        """Another one takes its place, with nothing in it."""
+        await self.kill(self.valkey)
+        for path in (self._home / "valkey" / "data").iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        await self.valkey.start()
+
     async def check(self, sent: Collection[Key]) -> list[str]:
         """What is wrong with what people can read; nothing, once projections have caught up."""
         messages: defaultdict[str, set[str]] = defaultdict(set)
@@ -104,6 +120,7 @@ class Door:
 
         read_back = await asyncio.gather(*(read(session_id) for session_id in messages))
         problems = [problem for found in read_back for problem in found]
+        problems += await self._check_list({session_id: len(ids) for session_id, ids in messages.items()})
         for follower in self._followers:
             problems += follower.problems(messages[follower.session_id])
         return problems
@@ -124,7 +141,7 @@ class Door:
         said, answered = Counter[str](), Counter[str]()
         deadline = asyncio.get_running_loop().time() + READ_S
         while asyncio.get_running_loop().time() < deadline:
-            items = await self._transcript(session_id)
+            items = await self._items(f"sessions/{session_id}/transcript")
             said = Counter(item["message_id"] for item in items if item["type"] == "user_message")
             answered = Counter(item["message_id"] for item in items if item.get("is_answer"))
             if said == answered == Counter(messages):
@@ -133,13 +150,27 @@ class Door:
         missing = sorted(set(messages) - (said.keys() & answered.keys()))
         return [f"the transcript of {session_id} lacks {missing}, or says something twice: {said}, {answered}"]
 
-    async def _transcript(self, session_id: str) -> list[dict[str, Any]]:
+    async def _check_list(self, messages: Mapping[str, int]) -> list[str]:
+        """The list of all sessions, which only Redis has: how many messages each has had."""
+        listed: dict[str, int | None] = {}
+        deadline = asyncio.get_running_loop().time() + READ_S
+        while asyncio.get_running_loop().time() < deadline:
+            listed = {item["session_id"]: item["messages"] for item in await self._items("sessions")}
+            if listed == messages:
+                return []
+            await asyncio.sleep(1.0)
+        wrong = {session_id: (count, listed.get(session_id)) for session_id, count in messages.items()}
+        shown = [(session_id, *counts) for session_id, counts in wrong.items() if counts[0] != counts[1]][:3]
+        return [f"the list of sessions lacks {len(messages.keys() - listed.keys())}; session, sent, counted: {shown}"]
+
+    async def _items(self, path: str) -> list[dict[str, Any]]:
+        """Of all pages; fewer while the store of one is away."""
         items: list[dict[str, Any]] = []
         cursor = None
         async with aiohttp.ClientSession() as http:
             while True:
                 query = {"limit": "200", **({"cursor": cursor} if cursor else {})}
-                async with http.get(f"{self.url}/v1/sessions/{session_id}/transcript", params=query) as response:
+                async with http.get(f"{self.url}/v1/{path}", params=query) as response:
                     body = orjson.loads(await response.read())
                     if response.status != 200:
                         return items
@@ -236,7 +267,7 @@ class HttpLoad(Load):
     async def _post(self, text: str, key: Key) -> None:
         session_id, message_id = key
         async with asyncio.timeout(ACCEPTED_S):
-            while not await self._is_accepted(session_id, {"text": text, "id": message_id}):
+            while not await self._is_accepted(session_id, {"text": text, "id": message_id, "user_id": USER}):
                 await asyncio.sleep(TRY_AGAIN_S)
         self.sent[key] = asyncio.get_running_loop().time()
 

@@ -7,6 +7,7 @@ from chaos.run import Run, Scenario
 from chaos.scenarios import CALM_S, THERE_AND_BACK, WARM_S
 
 AWAY_S = 4.0
+DOWN_S = 30.0
 
 
 async def redis_is_killed(run: Run) -> None:
@@ -16,6 +17,23 @@ async def redis_is_killed(run: Run) -> None:
         await asyncio.sleep(AWAY_S)
         await run.door.valkey.start()
         await asyncio.sleep(CALM_S)
+
+
+async def redis_loses_everything(run: Run) -> None:
+    """Feeds that are followed go on without a gap, and what was lost is there again."""
+    await asyncio.sleep(WARM_S)
+    for lose in (run.door.lose_redis_data, run.door.replace_redis, run.door.lose_redis_data):
+        await asyncio.sleep(CALM_S)
+        await lose()
+    await asyncio.sleep(CALM_S)
+
+
+async def postgres_is_down(run: Run) -> None:
+    await asyncio.sleep(WARM_S)
+    await run.door.kill(run.door.postgres)
+    await asyncio.sleep(DOWN_S)
+    await run.door.postgres.start()
+    await asyncio.sleep(CALM_S)
 
 
 async def postgres_is_killed(run: Run) -> None:
@@ -59,7 +77,9 @@ async def everything_is_killed(run: Run) -> None:
 
 DOOR_SCENARIOS = (
     Scenario(name="door: Redis kill -9, twice", happens=redis_is_killed, workers=1, has_door=True),
+    Scenario(name="door: Redis loses all it had, 3 times", happens=redis_loses_everything, workers=1, has_door=True),
     Scenario(name="door: PostgreSQL kill -9, twice", happens=postgres_is_killed, workers=1, has_door=True),
+    Scenario(name="door: PostgreSQL down, 30 s", happens=postgres_is_down, workers=1, has_door=True),
     Scenario(name="door: gateway kill -9, three times", happens=the_gateway_is_killed, workers=1, has_door=True),
     Scenario(
         name="door: projections kill -9, three times", happens=the_projections_are_killed, workers=1, has_door=True

@@ -222,8 +222,8 @@ class Scenario:
 
     `silence_s`: how long nobody can be answered at least, which shows that it happened.
 
-    With a door, people write over HTTP and read the feeds, and everything can be read back afterwards. With a small disk,
-    the first worker has its data there.
+    With a door, people write over HTTP and read the feeds, and everything can be read back afterwards. With a small
+    disk, the first worker has its data there.
     """
 
     name: str
