@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from schemas.topics import AGENT_DELTAS, AGENT_EVENTS, TOPICS
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 RECENT = datetime.now(UTC) - timedelta(hours=1)
+Loss = Callable[[ValkeyServer], Awaitable[None]]
 CALLS = {name: one for name, one in PROJECTIONS.items() if isinstance(one, CallProjection)}
 DEADLINE_S = 60
 
@@ -201,13 +202,25 @@ async def test_bad_records_are_left_out(valkey_server: ValkeyServer) -> None:
         assert await client.xlen("bad:live:s1") == await client.xlen("bad:live:s3") > 0
 
 
+async def restarted_empty(server: ValkeyServer) -> None:
+    await server.kill()
+    await server.start()
+
+
+async def flushed(server: ValkeyServer) -> None:
+    async with client_of(server.url) as client:
+        await client.flushall()
+
+
+@pytest.mark.parametrize("lost", [restarted_empty, flushed])
 async def test_a_server_that_lost_everything_is_filled_again(
-    embedded_kafka: Broker, valkey_server: ValkeyServer, tmp_path: Path
+    embedded_kafka: Broker, valkey_server: ValkeyServer, tmp_path: Path, lost: Loss
 ) -> None:
-    """Killed and restarted empty under the running process, it has in the end what it would have had."""
+    """Restarted empty under the running process, or emptied by hand: it has in the end what it would have had."""
+    prefix = f"lost-{lost.__name__}."
     settings = Settings(
         brokers=embedded_kafka.bootstrap,
-        topic_prefix="lost.",
+        topic_prefix=prefix,
         partitions=2,
         redis=SecretStr(valkey_server.url),
         data_dir=tmp_path,
@@ -219,14 +232,13 @@ async def test_a_server_that_lost_everything_is_filled_again(
     try:
         await publish(settings, first)
         await filled(settings, first)
-        await valkey_server.kill()
-        await valkey_server.start()
+        await lost(valkey_server)
         await publish(settings, second)
         await filled(settings, first, second)
     finally:
         stopping.set()
         await asyncio.wait_for(running, DEADLINE_S)
-    found = await dump_keys(valkey_server.url, "headrace:lost.")
+    found = await dump_keys(valkey_server.url, f"headrace:{prefix}")
     assert {key for key in found if key.startswith("live:")} == {"live:s1", "live:s2", "live:s3", "live:s4"}
     assert found["statistics:total"][0]["agent/assistant/turns_started"] == "8"
     assert not any(status.lag for status in await projection_status(settings) if status.projection in CALLS)
@@ -245,7 +257,7 @@ async def filled(settings: Settings, *worlds: Topics) -> None:
     events = sum(len(world.of(AGENT_EVENTS.name)) for world in worlds)
     async with asyncio.timeout(DEADLINE_S), client_of(settings.redis.get_secret_value()) as client:
         for name in ("live", "sessions", "statistics"):
-            while await _done(client, f"headrace:lost.progress:{name}") < events:
+            while await _done(client, f"headrace:{settings.topic_prefix}progress:{name}") < events:
                 await asyncio.sleep(0.1)
 
 
