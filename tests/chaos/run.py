@@ -61,7 +61,7 @@ class Run:
         self.repaired_at: float | None = None
         self.restarts = 0
         self._door = Door(home) if scenario.has_door else None
-        self._disk = SmallDisk(home) if scenario.has_small_disk else None
+        self.disk = SmallDisk(home)
 
     @property
     def networks(self) -> tuple[Proxy, ...]:
@@ -74,24 +74,19 @@ class Run:
         return self._door
 
     @property
-    def disk(self) -> SmallDisk:
-        assert self._disk is not None, "this scenario has none"
-        return self._disk
-
-    @property
     def workers(self) -> list[Worker]:
         return self.cluster.workers
 
     async def start(self) -> None:
         scenario = self._scenario
-        if self._disk is not None:
-            await self._disk.start()
+        if scenario.has_small_disk:
+            await self.disk.start()
         await asyncio.gather(*(proxy.start() for proxy in self._proxies))
         await self.cluster.start(workers=0)
         numbers = range(2, scenario.workers + 1)
         lonely = Worker(self.cluster, 1, {"HEADRACE_BROKERS": self.kafka.lonely.address})
-        if self._disk is not None:
-            lonely.data_dir = self._disk.path / "worker-1"
+        if scenario.has_small_disk:
+            lonely.data_dir = self.disk.path / "worker-1"
         self.cluster.workers = [lonely, *(Worker(self.cluster, number) for number in numbers)]
         await asyncio.gather(*(worker.start() for worker in self.workers))
         brokers = self.kafka.bootstrap
@@ -111,8 +106,7 @@ class Run:
             await self._door.stop()
         await self.cluster.stop()
         await asyncio.gather(*(proxy.stop() for proxy in self._proxies))
-        if self._disk is not None:
-            await self._disk.stop()
+        await self.disk.stop()
 
     @asynccontextmanager
     async def outage(self, moves: int = 1) -> AsyncIterator[None]:

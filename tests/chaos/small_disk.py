@@ -8,7 +8,7 @@ from pathlib import Path
 from headrace.stack.process import ManagedProcess
 
 SIZE_MB = 96
-"""Each worker's tables take a third of it while they are small."""
+"""Room for the tables of a worker that has just begun, and small in memory."""
 CHUNK = bytes(1 << 16)
 POLL_S = 0.02
 # `exec`, so that the process that is stopped is the one that holds the mount; the file says that it is there.
@@ -24,7 +24,6 @@ class SmallDisk:
 
     def __init__(self, home: Path) -> None:
         self._mount = home / "small-disk"
-        self._mount.mkdir()
         # Who is not root here is root in a namespace of users, where the machine lets everybody have one.
         options = ["--mount"] if os.geteuid() == 0 else ["--mount", "--map-root-user"]
         self._holder = ManagedProcess(
@@ -39,6 +38,7 @@ class SmallDisk:
 
     async def start(self) -> None:
         """Raises `LeftOutError`."""
+        self._mount.mkdir()
         await self._holder.start()
         while not (self.path / "mounted").exists():
             if not self._holder.running:
@@ -46,7 +46,7 @@ class SmallDisk:
             await asyncio.sleep(POLL_S)
 
     async def stop(self) -> None:
-        """What was on it is gone."""
+        """What was on it is gone; does nothing where it was not started."""
         await self._holder.stop()
 
     def fill(self) -> None:
