@@ -107,7 +107,7 @@ class RedisCalls:
 
     async def _life(self) -> bytes:
         """Of the data that are there; they begin one where they have none."""
-        new = secrets.token_bytes(8)
+        new = secrets.token_hex(8).encode()
         before: bytes | None = await self._redis.set(self._life_key, new, nx=True, get=True)
         return before or new
 

@@ -96,14 +96,14 @@ class Rig:
     async def live(self) -> dict[str, Any]:
         """Every key but how far the projections are, which is not for readers."""
         found = await dump_keys(self.url, self.prefix)
-        return {key: value for key, value in found.items() if not key.startswith("progress:")}
+        return {key: value for key, value in found.items() if not key.startswith(("progress:", "life:"))}
 
     async def truth(self) -> dict[str, Any]:
         prefix = f"truth:{self.settings.topic_prefix}"
         for name, projection in CALLS.items():
             await _write(self.url, name, prefix, self.topics.of(*(topic.name for topic in projection.topics)))
         found = await dump_keys(self.url, prefix)
-        return {key: value for key, value in found.items() if not key.startswith("progress:")}
+        return {key: value for key, value in found.items() if not key.startswith(("progress:", "life:"))}
 
     async def rebuild(self, name: str) -> RebuiltKeys:
         return await rebuild_keys(self.settings, CALLS[name], lambda _: None)
