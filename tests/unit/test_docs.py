@@ -70,3 +70,16 @@ def test_the_command_lines_of_the_readme_are_understood() -> None:
         command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
         assert callable(command)
         assert bound is not None
+
+
+def test_the_page_about_agents_is_tried() -> None:
+    """Its agent can be declared, and its commands are understood."""
+    page = (ROOT / "docs/agents.md").read_text()
+    (declared,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert list(parse_agents(declared, "agents.md")) == ["researcher"]
+    lines = re.findall(r"^headrace (agents .*?) *#", page, re.MULTILINE)
+    assert len(lines) == 5
+    for arguments in lines:
+        command: Any
+        command, _, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+        assert callable(command)
