@@ -1,6 +1,7 @@
 """Agents as they are on `agent-specs`: their version, their record, and how a record gets into the catalog."""
 
 import hashlib
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -35,9 +36,13 @@ def spec_version(spec: AgentSpec) -> str:
     return hashlib.sha256(canonical).hexdigest()[:VERSION_CHARACTERS]
 
 
+_fields = cache(msgspec.structs.fields)
+"""Of a class: they are worked out from its type hints, each time."""
+
+
 def _given(struct: Struct) -> dict[str, Any]:
     found = {}
-    for field in msgspec.structs.fields(struct):
+    for field in _fields(type(struct)):
         value = getattr(struct, field.name)
         if value != field.default:
             found[field.encode_name] = _given(value) if isinstance(value, Struct) else msgspec.to_builtins(value)
