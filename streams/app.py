@@ -98,3 +98,15 @@ def attach(
     app.on_positions = pipeline.resume
     app.fail = fail
     app.on_partitions_revoked.connect(on_revoked, weak=False)
+
+
+async def until_it_ends(app: App) -> None:
+    """Wait until the app is told to stop.
+
+    Raises:
+        Exception: what a part of Faust has crashed with. Faust says so in the log and goes on without that part: the
+            worker would live, keep its partitions and read nothing.
+    """
+    await app.wait_until_stopped()
+    if app.crash_reason is not None:
+        raise app.crash_reason

@@ -25,7 +25,7 @@ from runtime.log import setup_logging
 from runtime.settings import Settings
 from streams.agent_files import read_catalog, read_toolbox
 from streams.announce import Announce
-from streams.app import attach, create_app, create_table, log_end
+from streams.app import attach, create_app, create_table, log_end, until_it_ends
 from streams.expire import expire_idle
 from streams.fence import Fence
 from streams.lease import HeartbeatLease
@@ -143,6 +143,7 @@ class _Worker:
             asyncio.create_task(self._expire(shell, table, pipeline)),
             asyncio.create_task(self._renew(publisher.fence, lease)),
             asyncio.create_task(roster.run()),
+            asyncio.create_task(until_it_ends(app)),
             asyncio.create_task(self._announce(announce, roster, starting)),
         ]
         for chore in chores:
