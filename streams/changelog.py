@@ -1,6 +1,6 @@
 """From the changelog into the table: what a worker does not know yet of the sessions that it is given, or follows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -31,3 +31,17 @@ def read_changelog(recovery: Recovery, restore: Restore, tp: TP, batch: Sequence
     if recovery.in_recovery and not recovery.need_recovery():
         recovery._set_recovery_ended()  # noqa: SLF001  # What its own loop does after the last record.
         recovery.signal_recovery_end.set()
+
+
+def seek_what_is_known(recovery: Recovery) -> None:
+    """Let the recovery leave out partitions of which it does not know where to begin.
+
+    A rebalance that begins while it is about to seek takes its offsets away; it begins anew then, by itself. But it
+    sought None, which aiokafka refuses, and crashed.
+    """
+    seek = recovery._seek_offsets  # noqa: SLF001  # Faust has no other way to order it.
+
+    async def seek_known(consumer: Any, tps: Collection[TP], offsets: Mapping[TP, int | None], title: str) -> None:
+        await seek(consumer, {tp for tp in tps if offsets.get(tp) is not None}, offsets, title)
+
+    recovery._seek_offsets = seek_known  # noqa: SLF001

@@ -1,11 +1,14 @@
 """The pipeline on Faust: what Faust would hide is heard."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
+from faust.types import TP
 
 from runtime.settings import Settings
 from streams.app import create_app, until_it_ends
+from streams.changelog import seek_what_is_known
 
 
 async def test_a_part_of_faust_that_crashes_is_an_error_of_the_worker() -> None:
@@ -17,6 +20,21 @@ async def test_a_part_of_faust_that_crashes_is_an_error_of_the_worker() -> None:
     await app.tables.recovery.crash(ValueError("Offset must be a positive integer"))
     with pytest.raises(ValueError, match="positive"):
         await ending
+
+
+async def test_a_recovery_that_a_rebalance_has_overtaken_seeks_only_what_it_knows() -> None:
+    """Of a partition whose offset was taken away in between it is told again."""
+    sought: list[dict[TP, int]] = []
+
+    async def seek_wait(offsets: dict[TP, int]) -> None:
+        sought.append(offsets)
+
+    recovery = create_app(Settings()).tables.recovery
+    seek_what_is_known(recovery)
+    known, fresh, overtaken = (TP("changelog", partition) for partition in range(3))
+    offsets = {known: 7, fresh: -1, overtaken: None}
+    await recovery._seek_offsets(SimpleNamespace(seek_wait=seek_wait), {known, fresh, overtaken}, offsets, "active")
+    assert sought == [{known: 7, fresh: 0}]
 
 
 async def test_an_app_that_is_told_to_stop_ends_without_an_error() -> None:
