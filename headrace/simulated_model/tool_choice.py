@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from headrace.simulated_model.directives import ToolOrder
+from headrace.simulated_model.example_inputs import EXAMPLE_INPUTS
 from headrace.simulated_model.requests import Tool
 from headrace.simulated_model.schema_input import URL, input_from_schema
 
@@ -90,6 +91,8 @@ ZONES_BY_CITY = {
     "zurich": "Europe/Zurich",
 }
 PLACE_PROPERTIES = frozenset({"location", "city", "place"})
+REMEMBER = re.compile(r"(?<!you )\bremember(?: that|:)? ([^.!?\n]+)", re.IGNORECASE)
+RECALL = re.compile(r"\b(?:do you (?:know|remember)|recall)\b", re.IGNORECASE)
 LETTERS = re.compile(r"[a-z]+")
 
 
@@ -116,7 +119,7 @@ def input_for(tool: Tool | None, text: str) -> dict[str, Any]:
         return {}
     known = next(iter(KNOWN_TOOLS[tool.name](text)), None) if tool.name in KNOWN_TOOLS else None
     if known is None:
-        known = DEFAULT_INPUTS.get(tool.name, {})
+        known = EXAMPLE_INPUTS.get(tool.name, {})
     properties = (tool.input_schema or {}).get("properties") or {}
     places = PLACE_PROPERTIES.intersection(properties)
     if places and (cities := _cities(text)):
@@ -180,13 +183,21 @@ def _pages(text: str) -> Iterator[dict[str, Any]]:
         yield {"url": url.rstrip(".,;:!?")}
 
 
+def _notes(text: str) -> Iterator[dict[str, Any]]:
+    for found in REMEMBER.finditer(text):
+        yield {"note": found[1].strip()}
+
+
+def _recollections(text: str) -> Iterator[dict[str, Any]]:
+    if RECALL.search(text):
+        yield {"query": ""}
+
+
 KNOWN_TOOLS: dict[str, Callable[[str], Iterator[dict[str, Any]]]] = {
     "calculator": _calculations,
     "current_time": _times,
     "http_get": _pages,
-}
-DEFAULT_INPUTS: dict[str, dict[str, Any]] = {
-    "calculator": {"expression": "6 * 7"},
-    "current_time": {"timezone": "UTC"},
-    "http_get": {"url": "https://example.com/"},
+    "web_page_text": _pages,
+    "remember": _notes,
+    "recall": _recollections,
 }
