@@ -40,6 +40,7 @@ from schemas.log import (
     ToolFailed,
     ToolStarted,
 )
+from schemas.tool_results import RemoteError, RemoteResult
 from schemas.usage import Usage
 
 NOW = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
@@ -93,6 +94,18 @@ class Example(Struct, frozen=True, kw_only=True):
         )
         return {name: value.decode() for name, value in headers}
 
+
+RESULTS = (
+    Example(name="returned", record=RemoteResult(session_id=SESSION, call_id=TOOL_CALL, content="42")),
+    Example(
+        name="failed",
+        record=RemoteResult(
+            session_id=SESSION,
+            call_id=TOOL_CALL,
+            error=RemoteError(message="expected a number, got `six`: write digits"),
+        ),
+    ),
+)
 
 COMMANDS = (
     Example(name="enough", record=UserMessage(session_id=SESSION, text="hi")),
@@ -343,6 +356,7 @@ ANNOUNCED = (
 
 EXAMPLES: tuple[Example, ...] = (
     *COMMANDS,
+    *RESULTS,
     *FACTS,
     *ORDERS,
     *EVENTS,

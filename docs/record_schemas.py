@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.commands import Broadcast, UserMessage
+from schemas.tool_results import RemoteResult
 from schemas.topics import TOPICS
 
 Schema = dict[str, Any]
@@ -15,10 +16,15 @@ Schema = dict[str, Any]
 RECORDS: tuple[type[Struct], ...] = tuple(dict.fromkeys(record for topic in TOPICS for record in topic.records))
 """Every record of every topic, in the order of the table."""
 
-TYPE_IS_OPTIONAL = (UserMessage, Broadcast)
+TYPE_IS_OPTIONAL = (UserMessage, Broadcast, RemoteResult)
 """What their topics carry unless `type` says otherwise."""
 
 REF = "#/components/schemas/{name}"
+
+EITHER_CONTENT_OR_ERROR = [
+    {"title": "with content", "required": ["content"], "properties": {"content": {"type": "string"}}},
+    {"title": "with error", "required": ["error"], "properties": {"error": {"type": "object"}}},
+]
 
 EITHER_TEXT_OR_CONTENT = [
     {"title": "with text", "required": ["text"], "properties": {"text": {"type": "string"}}},
@@ -38,6 +44,7 @@ def record_schemas() -> dict[str, Schema]:
         schema["properties"]["type"]["default"] = record.__struct_config__.tag
     # The class checks it when it is made, where a derived schema cannot see it.
     schemas[UserMessage.__name__]["oneOf"] = EITHER_TEXT_OR_CONTENT
+    schemas[RemoteResult.__name__]["oneOf"] = EITHER_CONTENT_OR_ERROR
     return schemas
 
 

@@ -75,6 +75,8 @@ def why_not_replayable(letter: DeadLetter) -> str | None:
             f"dead letter {letter.id} is a fact that quarantined its session: correct what the core could not handle, "
             "then `headrace quarantine release SESSION --resend` lets its messages be answered"
         )
+    if letter.cause == Cause.NOTHING_TO_ANSWER:
+        return f"dead letter {letter.id} is a result that no call waits for, and none will: its turn went on without it"
     if letter.cause in DECIDED:
         return (
             f"dead letter {letter.id} is a fact that the session knows already, and would not look at again: send the "

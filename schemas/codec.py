@@ -16,6 +16,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.effects import CallModel, CallTool
 from schemas.events import AgentDelta, AgentEvent
 from schemas.log import SessionEvent
+from schemas.tool_results import RemoteResult
 
 Headers = list[tuple[str, bytes]]
 
@@ -28,6 +29,7 @@ decode_call_tool = msgspec.json.Decoder(CallTool).decode
 decode_audit_event = msgspec.json.Decoder(AuditEvent).decode
 decode_dead_letter = msgspec.json.Decoder(DeadLetter).decode
 decode_broadcast = msgspec.json.Decoder(Broadcast).decode
+decode_tool_result = msgspec.json.Decoder(RemoteResult).decode
 
 
 class _Tag(Struct):

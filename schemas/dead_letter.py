@@ -29,6 +29,7 @@ class Cause(StrEnum):
     TOO_LARGE = "too_large"
     NOTHING_TO_CANCEL = "nothing_to_cancel"
     NOTHING_TO_APPROVE = "nothing_to_approve"
+    NOTHING_TO_ANSWER = "nothing_to_answer"
     NOT_QUARANTINED = "not_quarantined"
     NO_SUCH_AGENT = "no_such_agent"
     NOT_IN_LOG = "not_in_log"

@@ -33,6 +33,9 @@ TargetMessageId = Annotated[
 TargetCallId = Annotated[
     _LongId, msgspec.Meta(description="The tool call that is decided on: the `call_id` of its `approval_requested`.")
 ]
+AnsweredCallId = Annotated[
+    _LongId, msgspec.Meta(description="The tool call that it is the outcome of: the `call_id` on `tool-calls`.")
+]
 BroadcastId = Annotated[
     str,
     msgspec.Meta(
@@ -85,6 +88,7 @@ CancelledMessageId = Annotated[
 ]
 
 
+_NUMBERS = re.compile(r"/([1-9]\d{0,9})/([1-9]\d{0,9})", re.ASCII)
 _TENANT_OF_SESSION = re.compile(r"([a-z0-9][a-z0-9_-]{0,62}):")
 
 
@@ -110,6 +114,12 @@ def turn_id(session_id: str, turn: int) -> str:
 def call_id(turn_id: str, step: int) -> str:
     """The id of a turn's model or tool call number `step` (from 1)."""
     return f"{turn_id}/{step}"
+
+
+def call_number(call_id: str, session_id: str) -> tuple[int, int] | None:
+    """The turn and the step of a session's call; None where the session cannot have such a call."""
+    match = _NUMBERS.fullmatch(call_id.removeprefix(session_id))
+    return (int(match[1]), int(match[2])) if match is not None and call_id.startswith(session_id) else None
 
 
 def claim_id(call_id: str) -> str:

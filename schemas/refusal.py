@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from schemas.codec import decode_broadcast, decode_command
+from schemas.codec import decode_broadcast, decode_command, decode_tool_result
 from schemas.commands import MAX_MESSAGE_BYTES, MAX_METADATA_ENTRIES, Broadcast, Command
 from schemas.dead_letter import Cause
+from schemas.tool_results import RemoteResult
 
 EXCERPT_BYTES = 60
 """Enough to recognise a record by."""
@@ -43,13 +44,29 @@ def check_command(value: bytes | None, key: bytes | None) -> Command:
         raise RefusedError(Cause.NOT_VALID, f"expected a command, got JSON of another shape: {invalid}") from None
     except UNREADABLE as malformed:
         raise RefusedError(Cause.NOT_JSON, f"expected a JSON object, got {_excerpt(value)}: {malformed}") from None
-    if key is not None and key != command.session_id.encode():
-        error = (
-            f"expected the key to be the session_id `{command.session_id}` or none, got {_excerpt(key)}: "
-            "leave the key out, or make them equal"
-        )
-        raise RefusedError(Cause.WRONG_KEY, error, command.session_id)
+    _check_key(key, command.session_id)
     return command
+
+
+def check_tool_result(value: bytes | None, key: bytes | None) -> RemoteResult:
+    """The result that a record of `tool-results` is; whether anybody waits for it is not asked.
+
+    Raises:
+        RefusedError: it is not a result, or its key contradicts it.
+    """
+    value = value or b""
+    try:
+        result = decode_tool_result(value)
+    except msgspec.ValidationError as invalid:
+        error = (
+            f"expected `session_id`, `call_id` and either `content` or `error`, got JSON of another shape: {invalid}: "
+            "copy both ids from the call, and say how it ended"
+        )
+        raise RefusedError(Cause.NOT_VALID, error) from None
+    except UNREADABLE as malformed:
+        raise RefusedError(Cause.NOT_JSON, f"expected a JSON object, got {_excerpt(value)}: {malformed}") from None
+    _check_key(key, result.session_id)
+    return result
 
 
 def check_broadcast(value: bytes | None, now: datetime) -> Broadcast:
@@ -78,6 +95,15 @@ def check_broadcast(value: bytes | None, now: datetime) -> Broadcast:
         error_text = f"expected to route the broadcast before {expires_at}: send it again with a later time"
         raise RefusedError(Cause.EXPIRED, error_text)
     return broadcast
+
+
+def _check_key(key: bytes | None, session_id: str) -> None:
+    if key is not None and key != session_id.encode():
+        error = (
+            f"expected the key to be the session_id `{session_id}` or none, got {_excerpt(key)}: "
+            "leave the key out, or make them equal"
+        )
+        raise RefusedError(Cause.WRONG_KEY, error, session_id)
 
 
 def _excerpt(value: bytes) -> str:

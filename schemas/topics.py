@@ -38,6 +38,7 @@ from schemas.log import (
     ToolFailed,
     ToolStarted,
 )
+from schemas.tool_results import RemoteResult
 
 DAY_MS = 24 * 3600 * 1000
 HOUR_MS = 3600 * 1000
@@ -111,7 +112,7 @@ SESSION_LOG = Topic(
         ToolFailed,
     ),
     description="Every fact of a session in its one order: the truth, of which all state is a fold.",
-    written_by="accept, call_model, call_tool, expire",
+    written_by="accept, accept_results, call_model, call_tool, expire",
     read_by="decide",
     retention_ms=30 * DAY_MS,
 )
@@ -134,6 +135,17 @@ TOOL_CALLS = Topic(
     written_by="decide",
     read_by="call_tool, tool services outside",
     retention_ms=DAY_MS,
+)
+TOOL_RESULTS = Topic(
+    name="tool-results",
+    access=Access.PUBLIC_IN,
+    key="session_id, or none",
+    records=(RemoteResult,),
+    description="How calls of remote tools ended. `session_id` and `call_id` are those of the call on `tool-calls`.",
+    written_by="tool services outside",
+    read_by="accept_results",
+    retention_ms=DAY_MS,
+    max_message_bytes=MAX_PUBLIC_IN_BYTES,
 )
 AGENT_EVENTS = Topic(
     name="agent-events",
@@ -208,7 +220,7 @@ DEAD_LETTERS = Topic(
     key="session_id where it is known, else the record's own key",
     records=(DeadLetter,),
     description="Records that could not be processed, byte for byte, each with its cause.",
-    written_by="accept, route_broadcast, decide, call_model, call_tool",
+    written_by="accept, accept_results, route_broadcast, decide, call_model, call_tool",
     read_by="anyone",
     retention_ms=30 * DAY_MS,
 )
@@ -219,6 +231,7 @@ TOPICS: tuple[Topic, ...] = (
     SESSION_LOG,
     LLM_REQUESTS,
     TOOL_CALLS,
+    TOOL_RESULTS,
     AGENT_EVENTS,
     AGENT_DELTAS,
     AUDIT_EVENTS,

@@ -9,6 +9,7 @@ from schemas.topics import (
     LLM_REQUESTS,
     SESSION_LOG,
     TOOL_CALLS,
+    TOOL_RESULTS,
     USER_MESSAGES,
     Topic,
 )
@@ -27,6 +28,9 @@ ROUTE_BROADCAST = Node(
     name="route_broadcast", reads=BROADCASTS, writes=(USER_MESSAGES,), does="one message for each addressed agent"
 )
 ACCEPT = Node(name="accept", reads=USER_MESSAGES, writes=(SESSION_LOG,), does="validates commands")
+ACCEPT_RESULTS = Node(
+    name="accept_results", reads=TOOL_RESULTS, writes=(SESSION_LOG,), does="validates results of remote tools"
+)
 DECIDE = Node(
     name="decide", reads=SESSION_LOG, writes=(LLM_REQUESTS, TOOL_CALLS, AGENT_EVENTS), does="folds each session's log"
 )
@@ -34,4 +38,4 @@ CALL_MODEL = Node(
     name="call_model", reads=LLM_REQUESTS, writes=(SESSION_LOG, AGENT_DELTAS), does="calls the model, streaming"
 )
 CALL_TOOL = Node(name="call_tool", reads=TOOL_CALLS, writes=(SESSION_LOG,), does="runs tools")
-TOPOLOGY: tuple[Node, ...] = (ROUTE_BROADCAST, ACCEPT, DECIDE, CALL_MODEL, CALL_TOOL)
+TOPOLOGY: tuple[Node, ...] = (ROUTE_BROADCAST, ACCEPT, ACCEPT_RESULTS, DECIDE, CALL_MODEL, CALL_TOOL)

@@ -1,26 +1,57 @@
 """Reads the agents and tools that the settings name."""
 
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
 from agents.directory import Directory
 from agents.tools import Toolbox, built_in_tools, load_tools
 from agents.tools.configuration import ToolConfiguration
 from agents.tools.find_agents import find_agents_tool
 from agents.tools.http_hosts import HttpHosts
+from agents.tools.outside import OutsideTools, OutsideToolsError, parse_outside_tools
 from agents.tools.secret import Secret
 from agents.tools.session_files import FileLimits
+from agents.tools.toolbox import ToolServer
 from runtime.agent_files import read_catalog
 from runtime.settings import Settings
 
 __all__ = ["read_catalog", "read_toolbox"]
 
 
-def read_toolbox(settings: Settings, directory: Directory | None = None) -> Toolbox:
-    """The built-in tools and those of the settings' modules; `find_agents` looks into `directory`.
+def read_toolbox(
+    settings: Settings, directory: Directory | None = None, environment: Mapping[str, str] | None = None
+) -> Toolbox:
+    """The built-in tools, those of the settings' modules, and those that others run.
+
+    Args:
+        settings: which modules and files.
+        directory: what `find_agents` looks into.
+        environment: where the variables are that MCP servers are given; without it, no MCP server can be reached.
 
     Raises:
-        ToolsNotLoadedError: a module cannot be imported or has no tools; ValueError: two tools have one name.
+        ToolsNotLoadedError: a module cannot be imported or has no tools; OutsideToolsError: the file of outside tools
+            cannot be read, or needs a variable that is not set; ValueError: two tools have one name.
     """
     loaded = [tool for reference in settings.tools for tool in load_tools(reference).tools]
-    return Toolbox([*built_in_tools(_configuration(settings)), find_agents_tool(directory or Directory()), *loaded])
+    outside = _read_outside_tools(settings.outside_tools)
+    servers = _mcp_servers(outside, environment) if outside.mcp and environment is not None else ()
+    ours = [*built_in_tools(_configuration(settings)), find_agents_tool(directory or Directory()), *loaded]
+    return Toolbox(ours, remote=outside.remote.values(), servers=servers)
+
+
+def _mcp_servers(outside: OutsideTools, environment: Mapping[str, str]) -> Iterable[ToolServer]:
+    from agents.tools.mcp_server import McpServer  # Its library takes 0.8 s to import.
+
+    return [McpServer(name, spec, environment) for name, spec in outside.mcp.items()]
+
+
+def _read_outside_tools(path: Path | None) -> OutsideTools:
+    if path is None:
+        return OutsideTools()
+    try:
+        return parse_outside_tools(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise OutsideToolsError(f"{path}: cannot be read: {error}") from None
 
 
 def _configuration(settings: Settings) -> ToolConfiguration:

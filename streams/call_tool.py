@@ -2,6 +2,8 @@
 
 A tool that is not idempotent is claimed in the log before it runs: only the writer of the first claim may run it. So it
 never runs twice; where the claim's writer died, the model is told that the outcome is unknown.
+
+A remote tool is not run here: `RemoteCalls` waits for its result.
 """
 
 from datetime import datetime, timedelta
@@ -22,6 +24,7 @@ from streams.acknowledge import Acknowledger
 from streams.dead_letter import DeadLetters
 from streams.outcomes import Outcomes
 from streams.ports import Delivery, Shell
+from streams.remote_calls import RemoteCalls
 from streams.running import RunningCalls
 from streams.sessions import Sessions
 
@@ -39,7 +42,13 @@ class CallTools:
     """The processor."""
 
     def __init__(
-        self, shell: Shell, outcomes: Outcomes, sessions: Sessions, running: RunningCalls, toolbox: Toolbox
+        self,
+        shell: Shell,
+        outcomes: Outcomes,
+        sessions: Sessions,
+        running: RunningCalls,
+        toolbox: Toolbox,
+        remote: RemoteCalls,
     ) -> None:
         self._shell = shell
         self._dead_letters = DeadLetters(shell)
@@ -47,11 +56,12 @@ class CallTools:
         self._running = running
         self._outcomes = outcomes
         self._toolbox = toolbox
+        self._remote = remote
         self.acknowledger = Acknowledger()
 
     @property
     def is_full(self) -> bool:
-        return self._running.is_full
+        return self._running.is_full or self._remote.is_full
 
     async def take(self, delivery: Delivery) -> None:
         ticket = self.acknowledger.take(delivery)
@@ -64,12 +74,17 @@ class CallTools:
             return
         if not await self._sessions.is_in_log(delivery.partition, order.log_offset):
             await self._dead_letters.bury_order_of_nobody(ticket, order, processor="call_tool")
-        elif not ticket.is_void:
+        elif ticket.is_void:
+            return
+        elif (remote := self._toolbox.remote(order.tool)) is not None:
+            self._remote.start(order, ticket, remote)
+        else:
             self._running.start(order.call_id, ticket, lambda: self._perform(order, delivery.partition))
 
     def begin(self, order: CallTool, partition: int) -> None:
         """Perform an order of this worker's `decide` before its record is delivered."""
-        self._running.begin(order.call_id, partition, lambda: self._perform(order, partition))
+        if self._toolbox.remote(order.tool) is None:
+            self._running.begin(order.call_id, partition, lambda: self._perform(order, partition))
 
     async def _perform(self, order: CallTool, partition: int) -> bool:
         """Whether the log now has an outcome of the call."""

@@ -11,8 +11,9 @@ from agents.catalog import Catalog
 from agents.models.port import ModelClient
 from agents.tools.toolbox import Toolbox
 from schemas.effects import CallModel, CallTool, Effect
-from schemas.topology import ACCEPT, CALL_MODEL, CALL_TOOL, DECIDE, ROUTE_BROADCAST, Node
+from schemas.topology import ACCEPT, ACCEPT_RESULTS, CALL_MODEL, CALL_TOOL, DECIDE, ROUTE_BROADCAST, Node
 from streams.accept import Accept
+from streams.accept_results import AcceptResults
 from streams.call_model import CallModels, DefineTools
 from streams.call_tool import CallTools
 from streams.dead_letter import DeadLetters
@@ -20,6 +21,7 @@ from streams.decide import Decide
 from streams.outcomes import Outcomes
 from streams.ports import Processor, Shell, Table
 from streams.record import Recorder
+from streams.remote_calls import RemoteCalls
 from streams.route_broadcast import RouteBroadcasts
 from streams.running import RunningCalls
 from streams.session_log import SessionLog
@@ -40,6 +42,7 @@ class Capacity(Struct, frozen=True, kw_only=True):
 
     model_calls_in_flight: int = 5_000
     tool_calls_in_flight: int = 1_000
+    remote_calls_in_flight: int = 10_000
     cached_sessions: int = 20_000
     cached_bytes: int = 256 << 20
     # Off the path of an answer; after kill -9 the events of so much more time are decided again.
@@ -68,6 +71,8 @@ class Pipeline:
         self.recorder = Recorder(shell, table, self.sessions, linger_s=capacity.record_linger_s)
         self.model_calls = RunningCalls(capacity.model_calls_in_flight, shell.fail)
         self.tool_calls = RunningCalls(capacity.tool_calls_in_flight, shell.fail)
+        self.remote_calls = RunningCalls(capacity.remote_calls_in_flight, shell.fail)
+        self._calls = (self.model_calls, self.tool_calls, self.remote_calls)
         dead_letters = DeadLetters(shell)
         define = _definitions(catalog, toolbox)
         self._route = RouteBroadcasts(shell, dead_letters, catalog)
@@ -76,12 +81,15 @@ class Pipeline:
         self._accept = Accept(shell, dead_letters, self._session_log, lambda: catalog.read_to)
         self._outcomes = Outcomes(self._session_log, shell.lease)
         self._call_model = CallModels(shell, self._outcomes, self.sessions, self.model_calls, catalog, model, define)
-        self._call_tool = CallTools(shell, self._outcomes, self.sessions, self.tool_calls, toolbox)
+        self._accept_results = AcceptResults(shell, dead_letters, self._session_log, self.sessions, toolbox)
+        remote = RemoteCalls(shell, self._outcomes, self.sessions, self.remote_calls)
+        self._call_tool = CallTools(shell, self._outcomes, self.sessions, self.tool_calls, toolbox, remote)
 
     def processors(self) -> dict[Node, Processor]:
         return {
             ROUTE_BROADCAST: self._route,
             ACCEPT: self._accept,
+            ACCEPT_RESULTS: self._accept_results,
             DECIDE: self._session_log,
             CALL_MODEL: self._call_model,
             CALL_TOOL: self._call_tool,
@@ -97,10 +105,11 @@ class Pipeline:
         await self._outcomes.hold(LAND_ON_REBALANCE_S)
         await self.recorder.idle(RECORD_ON_REBALANCE_S)
         await self.recorder.stop()
-        for processor in (self._accept, self._route, self._decide, self._call_model, self._call_tool):
+        processors = (self._accept, self._accept_results, self._route, self._decide, self._call_model, self._call_tool)
+        for processor in processors:
             processor.acknowledger.reset()
-        self.model_calls.forget_tickets()
-        self.tool_calls.forget_tickets()
+        for calls in self._calls:
+            calls.forget_tickets()
         self.sessions.restart({}, {})
 
     def resume(self, positions: dict[int, int], ends: dict[int, int] | None = None) -> None:
@@ -113,19 +122,20 @@ class Pipeline:
         """
         self.sessions.restart(positions, ends or {})
         self._session_log.restart(positions)
-        self.model_calls.abandon(set(positions))
-        self.tool_calls.abandon(set(positions))
+        for calls in self._calls:
+            calls.abandon(set(positions))
         self._outcomes.release()
 
     async def drain(self, timeout_s: float) -> bool:
         """No more records come: let running calls finish and all be recorded; whether that took less than the time.
 
-        Calls that wait for `decide` end without an acknowledgement.
+        Calls that wait for `decide`, or for a service, end without an acknowledgement.
         """
         self.sessions.give_up()
+        await self.remote_calls.idle(0)
         models, tools = await asyncio.gather(self.model_calls.idle(timeout_s), self.tool_calls.idle(timeout_s))
-        await self.model_calls.stop()
-        await self.tool_calls.stop()
+        for calls in self._calls:
+            await calls.stop()
         return await self.recorder.idle(timeout_s) and models and tools
 
     def begin(self, order: Effect, partition: int) -> None:
@@ -142,8 +152,8 @@ class Pipeline:
 
     def settle(self, call_id: str) -> None:
         """See `decide.Calls`."""
-        self.model_calls.settle(call_id)
-        self.tool_calls.settle(call_id)
+        for calls in self._calls:
+            calls.settle(call_id)
 
 
 def _definitions(catalog: Catalog, toolbox: Toolbox) -> DefineTools:
@@ -153,9 +163,10 @@ def _definitions(catalog: Catalog, toolbox: Toolbox) -> DefineTools:
     """
 
     @lru_cache(MAX_DEFINITIONS)
-    def define(tools: tuple[str, ...]) -> list[dict[str, Any]]:
+    def define(tools: tuple[str, ...], revision: int) -> list[dict[str, Any]]:
+        del revision  # A part of the key: a server that was not reached at the start may have been since.
         return [msgspec.to_builtins(definition) for definition in toolbox.definitions(tools)]
 
     for spec in catalog.files.values():
-        define(spec.tools)
-    return lambda spec: define(spec.tools)
+        define(spec.tools, toolbox.revision)
+    return lambda spec: define(spec.tools, toolbox.revision)

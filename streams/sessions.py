@@ -53,6 +53,10 @@ class Sessions:
         self._keep(key, session)
         return session
 
+    def is_current(self, partition: int) -> bool:
+        """Whether `load` reflects all that the partition's log had when this worker was given it, at least."""
+        return self._floors.get(partition, -1) <= self._positions.get(partition, -2)
+
     def change(self, partition: int, session_id: str, session: Session | None) -> None:
         """The session changed, and its table does not know yet: `stored` must follow."""
         self._unstored[partition, session_id] += 1

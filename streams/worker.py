@@ -94,7 +94,7 @@ class _Worker:
         self._settings = settings
         self._catalog = read_catalog(settings)
         self._directory = Directory()
-        self._toolbox = read_toolbox(settings, self._directory)
+        self._toolbox = read_toolbox(settings, self._directory, os.environ)
         self._prices = load_prices(settings.prices)
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -108,6 +108,8 @@ class _Worker:
         roster = Roster(settings, self._catalog, self._directory)
         await publisher.start()
         try:
+            await self._toolbox.open()
+            self._tell_missing_tools()
             # A turn that goes on here must find the agent that it began with.
             await roster.start()
             await self._run_pipeline(model, publisher, roster)
@@ -131,13 +133,15 @@ class _Worker:
         capacity = Capacity(
             model_calls_in_flight=settings.model.in_flight,
             tool_calls_in_flight=settings.tool_calls_in_flight,
+            remote_calls_in_flight=settings.remote_calls_in_flight,
             cached_sessions=settings.session_cache,
         )
         pipeline = Pipeline(shell, table, self._catalog, model, self._toolbox, capacity)
         attach(app, pipeline, settings, self._fail, fence=publisher.fence, lease=lease)
         starting = asyncio.create_task(app.start())
         starting.add_done_callback(self._started)
-        tools = [tool.name for tool in self._toolbox.tools if tool.missing is None]
+        lacking = {tool.name for tool in self._toolbox.tools if tool.missing is not None}
+        tools = [known.name for known in self._toolbox.known_definitions() if known.name not in lacking]
         announce = Announce(shell, self._catalog, _name(settings), tools, pipeline.calls_in_flight)
         chores = [
             asyncio.create_task(self._expire(shell, table, pipeline)),
@@ -156,6 +160,15 @@ class _Worker:
             announce.retire()
             starting.cancel()
             await self._shut_down(app, pipeline)
+
+    def _tell_missing_tools(self) -> None:
+        """An agent answers without the tools of a server that cannot be reached; whoever runs it should know."""
+        for name, spec in self._catalog.files.items():
+            offered = {definition.name for definition in self._toolbox.definitions(spec.tools)}
+            missing = [tool for tool in spec.tools if tool not in offered]
+            if missing:
+                hint = "their servers do not have them, or cannot be reached: the agent answers without them"
+                log.error("tools_missing", agent=name, tools=missing, hint=hint)
 
     def _model_client(self) -> AnthropicClient:
         settings = self._settings

@@ -26,6 +26,8 @@ def read_arguments(parameters: Parameters, input: Mapping[str, Any]) -> dict[str
     Raises:
         BadArgumentsError: the input does not fit.
     """
+    if parameters.model is None:
+        return {"input": dict(input)}
     names = _names_problems(parameters, input)
     if names:
         raise BadArgumentsError("; ".join(names))

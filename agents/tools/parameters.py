@@ -13,9 +13,12 @@ _KEYWORD_KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEY
 
 
 class Parameters(Struct, frozen=True, kw_only=True):
-    """`model` has a field for each argument; `context` names the parameter that gets the context instead."""
+    """`model` has a field for each argument; `context` names the parameter that gets the context instead.
 
-    model: type[Struct]
+    Without a `model` the schema is another's, who checks the input: it is handed over whole, as `input`.
+    """
+
+    model: type[Struct] | None
     schema: dict[str, Any]
     context: str | None
 

@@ -2,14 +2,15 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from agents.tools.arguments import BadArgumentsError, read_arguments
 from agents.tools.declaration import Tool
+from agents.tools.outside import RemoteTool
 from agents.tools.port import ToolContext, ToolDefinition, ToolError, ToolFault, ToolOutcome, ToolReturn
 from schemas.failure import Failure, FailureCode
 
@@ -28,54 +29,116 @@ class _Broken(Struct, frozen=True):
     again: bool
 
 
-class Toolbox:
-    """The tools that a worker can run, by name."""
+class ToolServer(Protocol):
+    """Another process, whose tools are there once it is reached. Their names begin with its own and `_`."""
 
-    def __init__(self, tools: Iterable[Tool], *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """Those that it had when it was last reached, by the name under which the model knows them."""
+
+    @property
+    def revision(self) -> int:
+        """How often `tools` were others."""
+
+    async def open(self) -> None:
+        """Begin to reach it, and wait for that for a bounded time; it goes on being tried after that."""
+
+    async def close(self) -> None: ...
+
+
+class Toolbox:
+    """The tools that a worker can run, by name; those that services run, which it waits for; and those of servers."""
+
+    def __init__(
+        self,
+        tools: Iterable[Tool],
+        *,
+        remote: Iterable[RemoteTool] = (),
+        servers: Iterable[ToolServer] = (),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._tools: dict[str, Tool] = {}
+        self._remote: dict[str, RemoteTool] = {}
+        self._servers = {server.name: server for server in servers}
         self._sleep = sleep
-        for tool in tools:
-            if self._tools.setdefault(tool.name, tool) is not tool:
+        every: list[Tool | RemoteTool] = [*tools, *remote]
+        for tool in every:
+            name = tool.name
+            if (server := self._server_of(name)) is not None:
                 raise ValueError(
-                    f"expected each tool name once, got two tools `{tool.name}`: set `@tool(name=…)` on one"
+                    f"expected only tools of the MCP server `{server.name}` to have names that begin with it, got the "
+                    f"tool `{name}`: rename it, or the server"
                 )
+            if self._find(name) is not None:
+                raise ValueError(f"expected each tool name once, got two tools `{name}`: set `@tool(name=…)` on one")
+            if isinstance(tool, RemoteTool):
+                self._remote[name] = tool
+            else:
+                self._tools[name] = tool
+
+    @property
+    def revision(self) -> int:
+        """Another one whenever `definitions` may be others."""
+        return sum(server.revision for server in self._servers.values())
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        return tuple(self._tools.values())
+        """Those that this worker can run now."""
+        return (*self._tools.values(), *(tool for server in self._servers.values() for tool in server.tools.values()))
+
+    def known_definitions(self) -> list[ToolDefinition]:
+        """What a model can be told of all tools that are there now."""
+        local = [tool.definition for tool in self.tools]
+        return local + [tool.definition for tool in self._remote.values()]
 
     def definitions(self, names: Sequence[str]) -> list[ToolDefinition]:
-        """What the model is told of these tools, in this order.
+        """What the model is told of these tools, in this order; a server's that it does not have now are left out.
 
         Raises:
-            ValueError: there is no tool of such a name, or it lacks what the operator must set.
+            ValueError: there is no tool of such a name, nor a server; or it lacks what the operator must set.
         """
-        unknown = [name for name in names if name not in self._tools]
+        unknown = [name for name in names if self._find(name) is None and self._server_of(name) is None]
         if unknown:
+            known = sorted(definition.name for definition in self.known_definitions())
             raise ValueError(
-                f"expected tools among {sorted(self._tools)}, got {unknown}: "
-                "correct the name, or load the module that has it"
+                f"expected tools among {known}, got {unknown}: correct the name, or load the module that has it"
             )
-        tools = [self._tools[name] for name in names]
-        missing = [f"`{tool.name}` needs {tool.missing}" for tool in tools if tool.missing is not None]
+        tools = [tool for tool in map(self._find, names) if tool is not None]
+        missing = [f"`{tool.name}` needs {tool.missing}" for tool in tools if isinstance(tool, Tool) and tool.missing]
         if missing:
             raise ValueError(f"expected tools that are configured: {'; '.join(missing)}. Set it, or take the tool away")
         return [tool.definition for tool in tools]
 
+    def remote(self, name: str) -> RemoteTool | None:
+        """The tool, where a service runs it."""
+        return self._remote.get(name)
+
     def is_idempotent(self, name: str) -> bool:
-        """A tool that does not exist is: its call fails without an effect."""
-        tool = self._tools.get(name)
-        return tool is None or tool.idempotent
+        """A tool that does not exist is: its call fails without an effect. A server's may appear meanwhile."""
+        tool = self._local(name)
+        return tool.idempotent if tool is not None else self._server_of(name) is None
+
+    def _find(self, name: str) -> Tool | RemoteTool | None:
+        return self._remote.get(name) or self._local(name)
+
+    def _local(self, name: str) -> Tool | None:
+        server = self._server_of(name)
+        return self._tools.get(name) if server is None else server.tools.get(name)
+
+    def _server_of(self, name: str) -> ToolServer | None:
+        return self._servers.get(name.split("_", 1)[0]) if "_" in name else None
 
     async def run(self, name: str, input: dict[str, Any], *, context: ToolContext, timeout_s: float) -> ToolOutcome:
         """Run a tool, again if it is idempotent and fails for now; `timeout_s` bounds all attempts and waits together.
 
         Cancelling the caller cancels the tool. Anything else that happens is in the outcome.
         """
-        tool = self._tools.get(name)
+        tool = self._local(name)
         if tool is None:
-            message = f"there is no tool `{_clean(name[:100])}`: call one of the tools that you were given"
-            return ToolFault(failure=Failure(code=FailureCode.UNKNOWN_TOOL, message=message), attempts=0)
+            return ToolFault(failure=self._no_such_tool(name), attempts=0)
         try:
             arguments = read_arguments(tool.parameters, input)
         except BadArgumentsError as error:
@@ -85,8 +148,21 @@ class Toolbox:
             arguments[tool.parameters.context] = context
         return await self._run_attempts(tool, arguments, timeout_s)
 
+    def _no_such_tool(self, name: str) -> Failure:
+        server = self._server_of(name)
+        if server is None or server.tools:
+            message = f"there is no tool `{_clean(name[:100])}`: call one of the tools that you were given"
+            return Failure(code=FailureCode.UNKNOWN_TOOL, message=message)
+        message = f"the server `{server.name}` of this tool cannot be reached now: go on without it, or try again later"
+        return Failure(code=FailureCode.TOOL_ERROR, message=message, retryable=True)
+
+    async def open(self) -> None:
+        """Reach the servers, all at once; returns after a bounded time, with those that could not be reached."""
+        await asyncio.gather(*(server.open() for server in self._servers.values()))
+
     async def close(self) -> None:
         """Release what the tools hold. No call may be running."""
+        await asyncio.gather(*(server.close() for server in self._servers.values()))
         for tool in self._tools.values():
             if tool.on_close is not None:
                 tool.on_close()
@@ -100,7 +176,7 @@ class Toolbox:
             attempt += 1
             outcome = await _attempt(tool, arguments, min(tool.timeout_s, left_s))
             if isinstance(outcome, str):
-                return ToolReturn(content=_cut(outcome, tool.max_result_chars), attempts=attempt)
+                return ToolReturn(content=cut(outcome, tool.max_result_chars), attempts=attempt)
             broken = outcome
             pause_s = _backoff_s(attempt)
             if not broken.again or attempt >= tool.attempts or now() + pause_s >= deadline:
@@ -171,7 +247,7 @@ def _backoff_s(attempt: int) -> float:
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, keeps no secret
 
 
-def _cut(content: str, max_chars: int) -> str:
+def cut(content: str, max_chars: int) -> str:
     if len(content) <= max_chars:
         return content
     marker = f"[cut: the first {max_chars:,} of {len(content):,} characters; ask for less to see the rest]"

@@ -12,8 +12,8 @@ from schemas.causation import plain_topic
 from schemas.codec import decode_call_model, decode_call_tool, decode_session_event
 from schemas.dead_letter import Cause
 from schemas.directory import AgentApplied
-from schemas.refusal import UNREADABLE, RefusedError, check_broadcast, check_command
-from schemas.topics import BROADCASTS, LLM_REQUESTS, SESSION_LOG, TOOL_CALLS, USER_MESSAGES
+from schemas.refusal import UNREADABLE, RefusedError, check_broadcast, check_command, check_tool_result
+from schemas.topics import BROADCASTS, LLM_REQUESTS, SESSION_LOG, TOOL_CALLS, TOOL_RESULTS, USER_MESSAGES
 
 DECODERS: dict[str, Callable[[bytes], object]] = {
     SESSION_LOG.name: decode_session_event,
@@ -31,6 +31,8 @@ def check_record(topic: str, key: bytes | None, value: bytes, now: datetime, age
     name = plain_topic(topic)
     if name == USER_MESSAGES.name:
         check_command(value, key)
+    elif name == TOOL_RESULTS.name:
+        check_tool_result(value, key)
     elif name == BROADCASTS.name:
         audience = check_broadcast(value, now).audience
         unknown = sorted(set(audience) - set(agents)) if audience != "all" else []

@@ -98,7 +98,7 @@ def _about(session_id: str, reach: Reach, catalog: Catalog, toolbox: Toolbox) ->
         default_agent=catalog.default,
         agents=dict(catalog.files),
         applied=_applied(catalog),
-        tools={tool.name: msgspec.to_builtins(tool.definition) for tool in toolbox.tools},
+        tools={known.name: msgspec.to_builtins(known) for known in toolbox.known_definitions()},
     )
 
 

@@ -229,11 +229,15 @@ class Settings(BaseSettings):
     """Who answers a message that names no agent; by default the first of `agents`."""
     tools: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)] = ()
     """Modules or .py files with `@tool` functions; commas between them in the environment."""
+    outside_tools: FilePath | None = None
+    """A TOML file of MCP servers and of remote tools."""
     prices: FilePath | None = None
     """A TOML file of prices that override the shipped ones."""
 
     model: ModelSettings = ModelSettings()
     tool_calls_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    remote_calls_in_flight: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Calls of remote tools that wait for their result in one worker."""
     session_cache: Annotated[int, Field(ge=1, le=10_000_000)] = 20_000
     """Sessions that one worker holds in memory; the others are read from its tables."""
     session_retention_hours: Annotated[float, Field(gt=0, le=87_600)] = 720.0

@@ -27,6 +27,7 @@ from schemas.codec import (
     decode_command,
     decode_dead_letter,
     decode_session_event,
+    decode_tool_result,
     encode,
 )
 from schemas.directory import decode_announcement, decode_spec_record
@@ -41,6 +42,7 @@ DECODERS: dict[str, Callable[[bytes], Struct]] = {
     "session-log": decode_session_event,
     "llm-requests": decode_call_model,
     "tool-calls": decode_call_tool,
+    "tool-results": decode_tool_result,
     "agent-events": decode_agent_event,
     "agent-deltas": decode_agent_delta,
     "audit-events": decode_audit_event,
@@ -151,6 +153,7 @@ def test_operations_are_those_of_headrace() -> None:
         "session-log",
         "llm-requests",
         "tool-calls",
+        "tool-results",
     }
     assert {name for name, actions in directions.items() if "send" in actions} == {
         topic.name for topic in TOPICS if topic.access != Access.PUBLIC_IN

@@ -19,6 +19,7 @@ from streams.dead_letter import DeadLetters
 from streams.decide import Decide
 from streams.outcomes import Outcomes
 from streams.record import Recorder
+from streams.remote_calls import RemoteCalls
 from streams.running import RunningCalls
 from streams.session_log import SessionLog
 from streams.sessions import Sessions
@@ -99,7 +100,9 @@ async def claimed(*, by_another_first: bool) -> tuple[Pay, ToolCompleted | ToolF
         ),
     )
     running = RunningCalls(10, bench.failures.append)
-    tools = CallTools(bench.shell, Outcomes(session_log), sessions, running, pay)
+    outcomes = Outcomes(session_log)
+    remote = RemoteCalls(bench.shell, outcomes, sessions, RunningCalls(10, bench.failures.append))
+    tools = CallTools(bench.shell, outcomes, sessions, running, pay, remote)
     await tools.take(bench.delivery(0, encode(order), topic="tool-calls"))
     await settle()
     if by_another_first:
