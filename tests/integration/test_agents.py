@@ -249,12 +249,13 @@ async def test_workers_come_and_go_in_the_directory(cluster: Cluster, stage: Sta
 
 async def test_the_gate_is_open_only_where_the_agents_are_known(cluster: Cluster, stage: Stage) -> None:
     """A worker that starts while agent-specs has what it must know reads it first: its log says how far."""
-    _, worker, _ = stage
+    line, worker, _ = stage
     await worker.stop()
     await worker.start()
+    await line.ask("gate", "hi", agent="helper")
     entries = worker.log()
-    read = next(n for n, entry in enumerate(entries) if entry["event"] == "agent_specs_read")
-    ready = next(n for n, entry in enumerate(entries) if entry["event"] == "worker_ready")
+    events = [entry["event"] for entry in entries]
+    read, ready = events.index("agent_specs_read"), events.index("worker_ready")
     assert read < ready
     consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=cluster.kafka.bootstrap)
     await consumer.start()
