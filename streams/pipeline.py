@@ -159,7 +159,8 @@ class Pipeline:
 def _definitions(catalog: Catalog, toolbox: Toolbox) -> DefineTools:
     """An agent's tools as the model is told of them.
 
-    An agent of the files with a tool that does not exist is refused here. One that was applied fails its turns.
+    An agent of the files with a tool that does not exist, or is not configured, is refused here. One that was applied
+    fails its turns.
     """
 
     @lru_cache(MAX_DEFINITIONS)
@@ -168,5 +169,8 @@ def _definitions(catalog: Catalog, toolbox: Toolbox) -> DefineTools:
         return [msgspec.to_builtins(definition) for definition in toolbox.definitions(tools)]
 
     for spec in catalog.files.values():
-        define(spec.tools, toolbox.revision)
+        try:
+            define(spec.tools, toolbox.revision)
+        except ValueError as error:
+            raise ValueError(f"agent [{spec.name}]: {error}") from None
     return lambda spec: define(spec.tools, toolbox.revision)

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from pydantic import SecretStr
 
-from agents.catalog import parse_agents
+from agents.catalog import Catalog, parse_agents
 from agents.tools import Toolbox, built_in_tools
 from docs.generate import ROOT
 from headrace.simulated_model.example_inputs import EXAMPLE_INPUTS
@@ -13,6 +13,7 @@ from headrace.simulated_model.tool_choice import choose_tools, input_for
 from runtime.settings import SettingsError, load_settings
 from runtime.settings.values import Settings, ToolSettings
 from streams.agent_files import read_toolbox
+from streams.pipeline import _definitions
 
 NEED_SETTINGS = {"http_request", "read_file", "write_file", "list_files", "sql_query", "remember", "recall"}
 SECRET = "secret-of-the-settings"
@@ -31,6 +32,14 @@ def test_an_agent_that_names_one_without_its_setting_is_refused() -> None:
     """By name, with what to set, before anything is served."""
     with pytest.raises(ValueError, match=r"`read_file` needs toolbox\.files_dir \(HEADRACE_TOOLBOX_FILES_DIR\)"):
         Toolbox(built_in_tools()).definitions(["calculator", "read_file"])
+
+
+def test_the_worker_says_which_agent_it_is() -> None:
+    """The operator may have a hundred of them."""
+    agents = parse_agents((ROOT / "examples/tools.toml").read_text(), "examples/tools.toml")
+
+    with pytest.raises(ValueError, match=r"agent \[secretary\]: .* `remember` needs postgres \(HEADRACE_POSTGRES\)"):
+        _definitions(Catalog(agents, "analyst"), Toolbox(built_in_tools()))
 
 
 def configured() -> Settings:
