@@ -20,15 +20,20 @@ heartbeat may be lost and one be late. Clocks of workers may differ by less than
 
 
 class Announce:
-    """This worker's entries. `tools` are all that it has; `calls_in_flight` counts those of an agent."""
+    """This worker's entries. `tools` are all that it has now; `calls_in_flight` counts those of an agent."""
 
     def __init__(
-        self, shell: Shell, catalog: Catalog, worker: str, tools: Iterable[str], calls_in_flight: Callable[[str], int]
+        self,
+        shell: Shell,
+        catalog: Catalog,
+        worker: str,
+        tools: Callable[[], Iterable[str]],
+        calls_in_flight: Callable[[str], int],
     ) -> None:
         self._shell = shell
         self._catalog = catalog
         self._worker = worker
-        self._tools = tuple(sorted(tools))
+        self._tools = tools
         self._calls_in_flight = calls_in_flight
         self._since: dict[str, tuple[str, datetime]] = {}
 
@@ -41,7 +46,7 @@ class Announce:
 
     def announce(self) -> None:
         """Say what is served now, and take back what is not served any more."""
-        now, agents = self._shell.clock(), self._catalog.agents
+        now, agents, tools = self._shell.clock(), self._catalog.agents, tuple(sorted(self._tools()))
         for gone in self._since.keys() - agents.keys():
             self._post(gone, None)
         known, self._since = self._since, {}
@@ -49,7 +54,7 @@ class Announce:
             version = spec_version(spec)
             since = known[name][1] if name in known and known[name][0] == version else now
             self._since[name] = (version, since)
-            self._post(name, self._announcement(spec, version, since, now))
+            self._post(name, self._announcement(spec, (version, since), now, tools))
 
     def retire(self) -> None:
         """Take back all that was announced: this worker leaves."""
@@ -57,7 +62,10 @@ class Announce:
             self._post(name, None)
         self._since = {}
 
-    def _announcement(self, spec: AgentSpec, version: str, since: datetime, now: datetime) -> AgentAnnounced:
+    def _announcement(
+        self, spec: AgentSpec, served: tuple[str, datetime], now: datetime, tools: tuple[str, ...]
+    ) -> AgentAnnounced:
+        version, since = served
         return AgentAnnounced(
             agent=spec.name,
             worker=self._worker,
@@ -73,7 +81,7 @@ class Announce:
             input_schema=spec.input_schema,
             output_schema=spec.output_schema,
             calls_in_flight=self._calls_in_flight(spec.name),
-            worker_tools=self._tools,
+            worker_tools=tools,
         )
 
     def _post(self, agent: str, announced: AgentAnnounced | None) -> None:

@@ -140,9 +140,7 @@ class _Worker:
         attach(app, pipeline, settings, self._fail, fence=publisher.fence, lease=lease)
         starting = asyncio.create_task(app.start())
         starting.add_done_callback(self._started)
-        lacking = {tool.name for tool in self._toolbox.tools if tool.missing is not None}
-        tools = [known.name for known in self._toolbox.known_definitions() if known.name not in lacking]
-        announce = Announce(shell, self._catalog, _name(settings), tools, pipeline.calls_in_flight)
+        announce = Announce(shell, self._catalog, _name(settings), self._offered_tools, pipeline.calls_in_flight)
         chores = [
             asyncio.create_task(self._expire(shell, table, pipeline)),
             asyncio.create_task(self._renew(publisher.fence, lease)),
@@ -211,6 +209,11 @@ class _Worker:
             ordered = await expire_idle(shell, table, pipeline.sessions.partitions(), retention)
             if ordered:
                 log.info("sessions_expired", count=ordered)
+
+    def _offered_tools(self) -> list[str]:
+        """The tools that an applied agent may name: not those that lack a setting, or whose server is not reached."""
+        lacking = {tool.name for tool in self._toolbox.tools if tool.missing is not None}
+        return [known.name for known in self._toolbox.known_definitions() if known.name not in lacking]
 
     async def _announce(self, announce: Announce, roster: Roster, starting: "asyncio.Task[None]") -> None:
         """Tell of the agents as soon as they are served, not before."""

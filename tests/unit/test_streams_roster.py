@@ -134,7 +134,7 @@ async def test_a_worker_says_what_it_serves_again_and_again_until_it_leaves() ->
     """A change is told at once, what is not served any more is taken back, and at the end everything is."""
     board, load = Board(), {"assistant": 2, "writer": 0}
     agents = catalog(agent("assistant"), agent("writer"))
-    announce = Announce(Bench(outbox=board).shell, agents, "w1", ["send", "add"], lambda name: load[name])
+    announce = Announce(Bench(outbox=board).shell, agents, "w1", lambda: ["send", "add"], lambda name: load[name])
     announce.announce()
     news = board.news()
     assert list(news) == ["assistant@w1", "writer@w1"]
