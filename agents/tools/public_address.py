@@ -65,9 +65,11 @@ def is_public(address: Address) -> bool:
 
 def is_inside(address: Address) -> bool:
     """Whether it is of a private network, or of this machine; metadata services of clouds are not."""
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    if mapped is not None:
-        return is_inside(mapped)
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            return False
+        if address.ipv4_mapped is not None:
+            return is_inside(address.ipv4_mapped)
     return any(address in network for network in _INSIDE) and not any(address in network for network in _METADATA)
 
 

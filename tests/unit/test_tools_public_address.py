@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from agents.tools.public_address import is_public
+from agents.tools.public_address import is_inside, is_public
 
 PUBLIC = [
     "1.1.1.1",
@@ -76,3 +76,36 @@ def test_public(address: str) -> None:
 def test_not_public(address: str) -> None:
     """This machine, its network, a wrapped address of either, or nobody's."""
     assert not is_public(ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "address", ["10.0.0.1", "127.0.0.1", "172.31.255.255", "192.168.1.1", "::1", "fd12::1", "::ffff:10.0.0.1"]
+)
+def test_inside(address: str) -> None:
+    """A private network, or this machine."""
+    assert is_inside(ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "1.1.1.1",
+        "0.0.0.0",
+        "169.254.169.254",
+        "::ffff:169.254.169.254",
+        "168.63.129.16",
+        "100.100.100.200",
+        "192.0.0.192",
+        "224.0.0.1",
+        "255.255.255.255",
+        "fd00:ec2::254",
+        "fd20:ce::254",
+        "fe80::1%eth0",
+        "fd12::1%eth0",
+        "64:ff9b::a00:1",
+        "2606:4700:4700::1111",
+    ],
+)
+def test_not_inside(address: str) -> None:
+    """The internet, and what only a provider's machines answer, such as metadata services."""
+    assert not is_inside(ip_address(address))
