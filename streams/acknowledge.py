@@ -5,6 +5,7 @@ Faust may commit past a record that is in flight when records are acknowledged o
 
 import asyncio
 from collections import defaultdict, deque
+from dataclasses import replace
 from typing import Any
 
 from streams.ports import Delivery, Fail
@@ -26,8 +27,14 @@ class Ticket:
         """The work on the record is complete and durable."""
         self.is_done = True
         line = self._line
+        if line and line[0] is not self:
+            self.forget_record()
         while line and line[0].is_done:
             line.popleft().delivery.ack()
+
+    def forget_record(self) -> None:
+        """Keep the place only: the ticket may stand for an hour, with thousands of others."""
+        self.delivery = replace(self.delivery, value=None, headers=())
 
 
 class Acknowledger:

@@ -4,7 +4,6 @@ A result comes in through `accept_results`. The time counts from the order's rec
 """
 
 import asyncio
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -58,7 +57,7 @@ class RemoteCalls:
             timeout=min(timedelta(seconds=tool.timeout_seconds), timedelta(milliseconds=order.timeout_ms)),
             tool=tool,
         )
-        ticket.delivery = replace(delivery, value=None, headers=())
+        ticket.forget_record()
         self._running.start(call.call_id, ticket, lambda: self._wait(call))
 
     async def _wait(self, call: Awaited) -> bool:

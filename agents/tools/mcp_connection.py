@@ -14,8 +14,8 @@ from mcp.client._transport import TransportStreams
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
-from mcp_types import Implementation
-from mcp_types import Tool as ServersTool
+from mcp.types import Implementation
+from mcp.types import Tool as ServersTool
 
 from agents.tools.mcp_stream import Watched
 from agents.tools.outside import McpServerSpec, OutsideToolsError

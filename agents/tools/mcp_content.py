@@ -4,7 +4,7 @@ import re
 from typing import assert_never
 
 import msgspec
-from mcp_types import (
+from mcp.types import (
     AudioContent,
     BlobResourceContents,
     CallToolResult,

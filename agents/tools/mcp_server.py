@@ -6,8 +6,8 @@ from typing import Any, cast
 import structlog
 from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
-from mcp_types import CONNECTION_CLOSED, RequestParamsMeta
-from mcp_types import Tool as ServersTool
+from mcp.types import CONNECTION_CLOSED, RequestParamsMeta
+from mcp.types import Tool as ServersTool
 
 from agents.tools.declaration import DEFAULT_ATTEMPTS, Tool
 from agents.tools.mcp_connection import McpConnection

@@ -309,3 +309,14 @@ async def test_waiting_calls_end_with_the_worker_without_an_outcome() -> None:
     await stand.running.stop()
     await asyncio.sleep(0)
     assert (stand.bench.acknowledged, stand.bench.outbox.appended, stand.bench.failures) == ([], [], [])
+
+
+def test_what_is_done_behind_a_call_that_waits_keeps_no_record() -> None:
+    """An hour of calls may be done before the first of them: their offsets are all that is needed of them."""
+    bench = Bench()
+    acknowledger = Acknowledger()
+    first, second = (acknowledger.take(bench.delivery(offset, b"x" * 1_000)) for offset in range(2))
+    second.done()
+    assert (second.delivery.value, bench.acknowledged) == (None, [])
+    first.done()
+    assert bench.acknowledged == [0, 1]
