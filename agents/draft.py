@@ -16,8 +16,10 @@ from schemas.dead_letter import Cause
 from schemas.effects import Effect
 from schemas.events import AgentEvent
 from schemas.ids import turn_id
-from schemas.log import SessionEvent
+from schemas.log import CancelRequested, ChildEnded, MessageAccepted, SessionEvent
 
+SessionFact = MessageAccepted | CancelRequested | ChildEnded
+"""What a session says to another one."""
 ENTRY_OVERHEAD_BYTES = 100
 """Keys, ids and punctuation of a stored entry, roughly."""
 
@@ -29,18 +31,28 @@ class Refusal(Struct, frozen=True):
     error: str
 
 
+class Timer(Struct, frozen=True):
+    """When a call's wait is over."""
+
+    call_id: str
+    due: datetime
+
+
 class Step(Struct, frozen=True, kw_only=True):
     """What an event leads to.
 
     `session` is the new state; None where nothing remains, or nothing ever was. `rewritten` says that the transcript is
     not the old one with more entries, so the stored one is replaced. `settled` are the calls that were waited for and
-    are not any more: their outcome came, or is not needed.
+    are not any more: their outcome came, or is not needed. `facts` are for the logs of other sessions: those that this
+    one asks, or answers. `timers` are the calls that wait from now on, and until when.
     """
 
     session: Session | None
     effects: tuple[Effect, ...] = ()
     events: tuple[AgentEvent, ...] = ()
     settled: tuple[str, ...] = ()
+    facts: tuple[SessionFact, ...] = ()
+    timers: tuple[Timer, ...] = ()
     refusal: Refusal | None = None
     rewritten: bool = False
 
@@ -60,6 +72,7 @@ class Draft:
         self.refusal: Refusal | None = None
         self._effects: list[Effect] = []
         self._events: list[AgentEvent] = []
+        self.facts: list[SessionFact] = []
 
     @property
     def turn(self) -> Turn:
@@ -97,6 +110,11 @@ class Draft:
         """Wait for the outcome of `call`."""
         self.set_turn(pending=(*self.turn.pending, call))
 
+    def exchange(self, call: PendingCall, other: PendingCall) -> None:
+        """Go on waiting for `call`, as `other` now."""
+        pending = tuple(other if known.call_id == call.call_id else known for known in self.turn.pending)
+        self.set_turn(pending=pending)
+
     def settle(self, call: PendingCall) -> None:
         """Wait for the outcome of `call` no longer."""
         self.set_turn(pending=tuple(other for other in self.turn.pending if other.call_id != call.call_id))
@@ -130,18 +148,34 @@ class Draft:
             session=self.session,
             effects=tuple(self._effects),
             events=tuple(self._events),
-            settled=tuple(self._settled()),
+            settled=tuple(settled(self.before.head, self.head)),
+            facts=tuple(self.facts),
+            timers=tuple(new_timers(self.before.head, self.head)),
             refusal=self.refusal,
             rewritten=self.rewritten,
         )
 
-    def _settled(self) -> Iterator[str]:
-        if self.before.head.turn is None:
-            return
-        still = {call.call_id for call in self.head.turn.pending} if self.head.turn else set()
-        for call in self.before.head.turn.pending:
-            if call.call_id not in still:
-                yield call.call_id
+
+def settled(before: Head, after: Head) -> Iterator[str]:
+    """The calls that were waited for and are not any more."""
+    still = {call.call_id for call in after.turn.pending} if after.turn else set()
+    for call in before.turn.pending if before.turn else ():
+        if call.call_id not in still:
+            yield call.call_id
+
+
+def new_timers(before: Head | None, after: Head | None) -> Iterator[Timer]:
+    """The calls that wait until another time than before."""
+    known = timers(before)
+    for call_id, due in timers(after).items():
+        if known.get(call_id) != due:
+            yield Timer(call_id, due)
+
+
+def timers(head: Head | None) -> dict[str, datetime]:
+    """Until when each call of a session waits, by call id."""
+    turn = head.turn if head else None
+    return {call.call_id: call.expires_at for call in turn.pending if call.expires_at} if turn else {}
 
 
 def size_bytes(entry: Entry) -> int:

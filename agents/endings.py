@@ -1,12 +1,16 @@
 """How a turn ends: exactly one terminal event, and a transcript that stays valid."""
 
+from msgspec import UNSET
+
+from agents.asks import cancel_child
 from agents.bill import give_up
 from agents.draft import Draft
-from agents.session import OUT_OF_PROMPT, AssistantEntry, EndEntry, ToolResultEntry
+from agents.session import OUT_OF_PROMPT, AssistantEntry, CallKind, EndEntry, ToolResultEntry, Turn
+from schemas.asks import AskedBy
 from schemas.content import text_of
 from schemas.events import TurnCancelled, TurnCompleted, TurnFailed
 from schemas.failure import Failure
-from schemas.log import MessageAccepted, ModelCompleted
+from schemas.log import ChildEnded, MessageAccepted, ModelCompleted
 
 
 def turn_away(draft: Draft, message: MessageAccepted, failure: Failure) -> None:
@@ -14,7 +18,11 @@ def turn_away(draft: Draft, message: MessageAccepted, failure: Failure) -> None:
     number = draft.head.turns + 1
     draft.set(turns=number)
     draft.append(EndEntry(turn=number, message_id=message.message_id, in_prompt=False))
-    draft.publish_about(TurnFailed, number, message.message_id, agent_of(draft, message), error=failure)
+    agent = agent_of(draft, message)
+    draft.publish_about(TurnFailed, number, message.message_id, agent, error=failure)
+    _answer_asker(
+        draft, message.asked_by, f"the agent `{agent}` did not answer: {failure.message}", None, is_error=True
+    )
 
 
 def agent_of(draft: Draft, message: MessageAccepted) -> str:
@@ -31,7 +39,9 @@ def complete(draft: Draft, event: ModelCompleted) -> None:
         usage=turn.usage,
         cost_micros=turn.cost_micros,
         stop_reason=event.stop_reason,
+        asked_cost_micros=turn.asked_cost_micros or UNSET,
     )
+    _answer_asker(draft, turn.asked_by, text, turn, is_error=False)
     draft.set(turn=None)
 
 
@@ -50,7 +60,14 @@ def fail(draft: Draft, failure: Failure) -> None:
     note = f"(This request ended without an answer: {failure.code}.)"
     in_prompt = failure.code not in OUT_OF_PROMPT
     _close(draft, EndEntry(turn=turn.number, message_id=turn.message_id, in_prompt=in_prompt, note=note))
-    draft.publish(TurnFailed, error=failure, usage=turn.usage, cost_micros=turn.cost_micros)
+    draft.publish(
+        TurnFailed,
+        error=failure,
+        usage=turn.usage,
+        cost_micros=turn.cost_micros,
+        asked_cost_micros=turn.asked_cost_micros or UNSET,
+    )
+    _answer_asker(draft, turn.asked_by, f"the agent `{turn.agent}` failed: {failure.message}", turn, is_error=True)
     give_up(draft)
     draft.set(turn=None)
 
@@ -59,7 +76,15 @@ def cancel_running(draft: Draft, reason: str, by: str | None) -> None:
     turn = draft.turn
     note = "(The user cancelled this request before it was answered.)"
     _close(draft, EndEntry(turn=turn.number, message_id=turn.message_id, note=note))
-    draft.publish(TurnCancelled, reason=reason, by=by, usage=turn.usage, cost_micros=turn.cost_micros)
+    draft.publish(
+        TurnCancelled,
+        reason=reason,
+        by=by,
+        usage=turn.usage,
+        cost_micros=turn.cost_micros,
+        asked_cost_micros=turn.asked_cost_micros or UNSET,
+    )
+    _answer_asker(draft, turn.asked_by, _cancelled(turn.agent, reason), turn, is_error=True)
     give_up(draft)
     draft.set(turn=None)
 
@@ -70,6 +95,7 @@ def cancel_waiting(draft: Draft, message: MessageAccepted, reason: str, by: str 
     draft.append(EndEntry(turn=number, message_id=message.message_id, in_prompt=False))
     agent = agent_of(draft, message)
     draft.publish_about(TurnCancelled, number, message.message_id, agent, reason=reason, by=by)
+    _answer_asker(draft, message.asked_by, _cancelled(agent, reason), None, is_error=True)
 
 
 def _close(draft: Draft, end: EndEntry) -> None:
@@ -81,3 +107,28 @@ def _close(draft: Draft, end: EndEntry) -> None:
             )
         )
     draft.append(end)
+    for call in draft.turn.pending:
+        if call.kind == CallKind.ASK:
+            cancel_child(draft, call, "the turn that asked has ended")
+
+
+def _cancelled(agent: str, reason: str) -> str:
+    return f"the agent `{agent}` was cancelled{f': {reason}' if reason else ''}"
+
+
+def _answer_asker(draft: Draft, asked_by: AskedBy | None, content: str, turn: Turn | None, *, is_error: bool) -> None:
+    """Where the message is of another session, its end is the result of that session's call."""
+    if asked_by is None:
+        return
+    draft.facts.append(
+        ChildEnded(
+            session_id=asked_by.session_id,
+            call_id=asked_by.call_id,
+            child_session_id=draft.head.session_id,
+            content=content,
+            at=draft.at,
+            is_error=is_error,
+            tokens=turn.usage.total_tokens + turn.asked_tokens if turn else 0,
+            cost_micros=turn.cost_micros + turn.asked_cost_micros if turn else 0,
+        )
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from agents.draft import Refusal
+from agents.session import Decided
 from schemas.dead_letter import Cause
 from schemas.failure import Failure, FailureCode
 from schemas.log import ApprovalDecided, CancelRequested, SessionReleaseRequested
@@ -40,6 +41,25 @@ def nothing_here(event: CancelRequested | ApprovalDecided | SessionReleaseReques
         return Refusal(Cause.NOTHING_TO_CANCEL, error)
     error = f"expected call `{event.call_id}` to wait for approval, got none such: it was decided, or never asked"
     return Refusal(Cause.NOTHING_TO_APPROVE, error)
+
+
+def already_decided(event: ApprovalDecided, decided: Decided) -> Refusal:
+    by = f" by {decided.by}" if decided.by else ""
+    error = (
+        f"expected call `{event.call_id}` to wait for approval, got one that is decided: `{decided.decision}`{by}. "
+        "A decision stays as it is"
+    )
+    return Refusal(Cause.NOTHING_TO_APPROVE, error)
+
+
+def not_an_approver(event: ApprovalDecided, approvers: Iterable[str]) -> Refusal:
+    error = f"expected `by` to be one of {', '.join(approvers)}, got `{event.by}`: one of them must decide"
+    return Refusal(Cause.NOT_AN_APPROVER, error)
+
+
+def nobody_named(event: ApprovalDecided) -> Refusal:
+    error = f"expected `by`, since it counts who approves `{event.call_id}`, got none: say who decides"
+    return Refusal(Cause.NOT_AN_APPROVER, error)
 
 
 def unknown_agent(agent: str, known: Iterable[str]) -> Failure:

@@ -22,6 +22,14 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tokens_per_turn: Positive = 500_000
     # A model's longest answer takes minutes; a person has left by then.
     turn_seconds: Positive = 600
+    # Parallel research by a handful of agents, several times over.
+    asks_per_turn: Positive = 20
+    # An agent that asks one that asks one … seldom needs more than two; agents that ask each other end here.
+    ask_depth: Positive = 4
+    # An asked agent has limits of its own; this one is for those that wait for people.
+    ask_seconds: Positive = 24 * 3_600
+    # Enough for a triage that was wrong twice; agents that pass a conversation back and forth end here.
+    handoffs_per_turn: Positive = 5
     # About 500,000 tokens at four bytes each: more than the largest context window of most models.
     transcript_bytes: Positive = 2 << 20
     # Rewritten with the session's head at each step, so it is kept small; one record of a topic has to hold it.

@@ -1,16 +1,16 @@
-"""The machine: everything that a session can do, and when, is in this file. Pure: `reduce(session, event) -> Step`.
+"""The machine: what each fact does to a session; the calls that a model asks for go on in `tool_calls`.
 
-Time is in the events, ids are derived, nothing here reads a clock, a random number or the environment; so the same log
-gives the same state, effects and agent events, byte for byte.
+Pure: `reduce(session, event) -> Step`. Time is in the events, ids are derived, nothing here reads a clock, a random
+number or the environment; so the same log gives the same state, effects and agent events, byte for byte.
 """
 
 from datetime import timedelta
 from typing import assert_never
 
-from msgspec.structs import replace
+from msgspec import UNSET
 
 from agents.bill import charge, charge_late
-from agents.breaches import call_breach, entry_breach, queue_breach
+from agents.breaches import entry_breach, queue_breach
 from agents.catalog import Catalog
 from agents.draft import Draft, Step
 from agents.endings import agent_of, cancel_running, cancel_waiting, complete, fail, turn_away
@@ -24,26 +24,26 @@ from agents.failures import (
     unexpected_stop,
     unknown_agent,
 )
+from agents.model_call import call_model
 from agents.quarantine import release
 from agents.session import (
     AnsweredEntry,
     AssistantEntry,
     CallKind,
     Head,
-    PendingCall,
     Session,
-    ToolResultEntry,
     Turn,
     UserEntry,
 )
+from agents.tool_calls import call_tools, call_went_on
 from schemas.content import ToolUseBlock
-from schemas.effects import CallModel, CallTool
-from schemas.events import ApprovalRequested, ToolCalled, ToolReturned, TurnStarted
+from schemas.events import TurnStarted
 from schemas.failure import FailureCode
-from schemas.ids import call_id, turn_id
+from schemas.ids import turn_id
 from schemas.log import (
     ApprovalDecided,
     CancelRequested,
+    ChildEnded,
     MessageAccepted,
     ModelCompleted,
     ModelFailed,
@@ -51,6 +51,7 @@ from schemas.log import (
     SessionEvent,
     SessionExpired,
     SessionReleaseRequested,
+    TimerFired,
     ToolCompleted,
     ToolFailed,
     ToolStarted,
@@ -83,14 +84,10 @@ def reduce(catalog: Catalog, session: Session | None, event: SessionEvent, offse
             _accept(draft, event)
         case ModelCompleted() | ModelFailed():
             _model_returned(draft, event)
-        case ToolStarted():
-            _tool_started(draft, event)
-        case ToolCompleted() | ToolFailed():
-            _tool_returned(draft, event)
+        case ToolStarted() | ToolCompleted() | ToolFailed() | ChildEnded() | ApprovalDecided() | TimerFired():
+            call_went_on(draft, event)
         case CancelRequested():
             _cancel(draft, event)
-        case ApprovalDecided():
-            _approval_decided(draft, event)
         case SessionEndRequested():
             _end_session(draft, event)
         case SessionReleaseRequested():
@@ -106,6 +103,8 @@ def reduce(catalog: Catalog, session: Session | None, event: SessionEvent, offse
 
 
 def _without_session(event: SessionEvent) -> Step:
+    if isinstance(event, CancelRequested) and event.asked_by is not None:
+        return Step(session=None)
     if isinstance(event, CancelRequested | ApprovalDecided | SessionReleaseRequested):
         return Step(session=None, refusal=nothing_here(event))
     return Step(session=None)
@@ -164,42 +163,24 @@ def _start(draft: Draft, message: MessageAccepted) -> None:
         agent=agent,
         deadline=draft.at + timedelta(seconds=spec.limits.turn_seconds),
         traceparent=message.traceparent,
+        user_id=message.user_id,
+        tenant=message.tenant,
+        asked_by=message.asked_by,
         specs_offset=message.specs_offset,
     )
     draft.set(turns=number, agent=agent, turn=turn)
     draft.append(entry)
-    draft.publish(TurnStarted, user_id=message.user_id, tenant=message.tenant, metadata=message.metadata)
-    _call_model(draft)
+    draft.publish(
+        TurnStarted,
+        user_id=message.user_id,
+        tenant=message.tenant,
+        metadata=message.metadata,
+        asked_by=message.asked_by or UNSET,
+    )
+    call_model(draft)
 
 
 # The model
-
-
-def _call_model(draft: Draft) -> None:
-    breach = call_breach(draft)
-    if breach is not None:
-        fail(draft, breach)
-        return
-    turn = draft.turn
-    step = turn.steps + 1
-    call = PendingCall(kind=CallKind.MODEL, call_id=call_id(turn.turn_id, step), step=step, since=draft.at)
-    draft.set_turn(steps=step, model_calls=turn.model_calls + 1)
-    draft.expect(call)
-    draft.order(
-        CallModel(
-            session_id=draft.head.session_id,
-            call_id=call.call_id,
-            turn_id=turn.turn_id,
-            step=step,
-            agent=turn.agent,
-            log_offset=draft.offset,
-            timeout_ms=_time_left_ms(draft),
-        )
-    )
-
-
-def _time_left_ms(draft: Draft) -> int:
-    return max(1, (draft.turn.deadline - draft.at) // timedelta(milliseconds=1))
 
 
 def _model_returned(draft: Draft, event: ModelCompleted | ModelFailed) -> None:
@@ -225,140 +206,13 @@ def _model_completed(draft: Draft, event: ModelCompleted) -> None:
     tool_uses = [block for block in event.content if isinstance(block, ToolUseBlock)]
     match event.stop_reason:
         case "tool_use" if tool_uses:
-            _call_tools(draft, tool_uses)
+            call_tools(draft, tool_uses)
         case "end_turn" | "stop_sequence" | "max_tokens" if not tool_uses:
             complete(draft, event)
         case "pause_turn" if not tool_uses:
-            _call_model(draft)
+            call_model(draft)
         case other:
             fail(draft, UNUSABLE_ANSWERS.get(other) or unexpected_stop(other, len(tool_uses)))
-
-
-# Tools
-
-
-def _call_tools(draft: Draft, tool_uses: list[ToolUseBlock]) -> None:
-    limit = draft.spec.limits.tool_calls_per_turn
-    if draft.turn.tool_calls + len(tool_uses) > limit:
-        fail(draft, limit_reached(FailureCode.LIMIT_TOOL_CALLS, limit, "tool calls in a turn"))
-        return
-    breach = call_breach(draft)
-    if breach is not None:
-        # The model could not be told the results, so the tools must not have their effects.
-        fail(draft, breach)
-        return
-    draft.set_turn(tool_calls=draft.turn.tool_calls + len(tool_uses))
-    for use in tool_uses:
-        _call_tool(draft, use)
-    if not draft.turn.pending:
-        _call_model(draft)
-
-
-def _call_tool(draft: Draft, use: ToolUseBlock) -> None:
-    step = draft.turn.steps + 1
-    draft.set_turn(steps=step)
-    needs_approval = use.name in draft.spec.approval
-    call = PendingCall(
-        kind=CallKind.APPROVAL if needs_approval else CallKind.TOOL,
-        call_id=call_id(draft.turn.turn_id, step),
-        step=step,
-        since=draft.at,
-        tool_use_id=use.id,
-        tool=use.name,
-        input=use.input,
-    )
-    draft.expect(call)
-    if use.name not in draft.spec.tools:
-        draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input)
-        offered = ", ".join(draft.spec.tools) or "none"
-        _take_result(
-            draft, call, f"expected one of the tools {offered}, got `{use.name}`: use one of them", failed=True
-        )
-    elif needs_approval:
-        draft.publish(ApprovalRequested, call_id=call.call_id, tool=call.tool, input=call.input)
-    else:
-        _order_tool(draft, call)
-
-
-def _order_tool(draft: Draft, call: PendingCall) -> None:
-    draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input)
-    draft.order(
-        CallTool(
-            session_id=draft.head.session_id,
-            call_id=call.call_id,
-            turn_id=draft.turn.turn_id,
-            step=call.step,
-            agent=draft.turn.agent,
-            tool=call.tool,
-            input=call.input,
-            log_offset=draft.offset,
-            timeout_ms=_time_left_ms(draft),
-        )
-    )
-
-
-def _tool_started(draft: Draft, event: ToolStarted) -> None:
-    call = draft.head.turn and draft.head.turn.pending_call(event.call_id)
-    if call and call.kind == CallKind.TOOL and call.started_offset is None:
-        started = replace(call, started_offset=draft.offset)
-        draft.set_turn(pending=tuple(started if other is call else other for other in draft.turn.pending))
-
-
-def _tool_returned(draft: Draft, event: ToolCompleted | ToolFailed) -> None:
-    call = draft.head.turn and draft.head.turn.pending_call(event.call_id)
-    if not call or call.kind != CallKind.TOOL:
-        return
-    if isinstance(event, ToolCompleted):
-        _take_result(draft, call, event.content, failed=False)
-    else:
-        _take_result(draft, call, event.failure.message, failed=True)
-    _go_on(draft)
-
-
-def _take_result(draft: Draft, call: PendingCall, content: str, *, failed: bool) -> None:
-    draft.settle(call)
-    draft.append(
-        ToolResultEntry(turn=draft.turn.number, tool_use_id=call.tool_use_id, content=content, is_error=failed)
-    )
-    draft.publish(ToolReturned, call_id=call.call_id, tool=call.tool, content=content, is_error=failed)
-
-
-def _go_on(draft: Draft) -> None:
-    """Call the model again once every tool call of the round has its result."""
-    if draft.turn.pending:
-        return
-    if draft.spec_of(draft.turn.agent) is None:
-        fail(draft, agent_removed(draft.turn.agent))
-    else:
-        _call_model(draft)
-
-
-def _approval_decided(draft: Draft, event: ApprovalDecided) -> None:
-    call = draft.head.turn and draft.head.turn.pending_call(event.call_id)
-    if not call or call.kind != CallKind.APPROVAL:
-        draft.refusal = nothing_here(event)
-        return
-    _give_back_waiting_time(draft, call)
-    if event.decision == "approve":
-        draft.settle(call)
-        approved = replace(call, kind=CallKind.TOOL, since=draft.at)
-        draft.expect(approved)
-        _order_tool(draft, approved)
-    else:
-        by = f" by {event.by}" if event.by else ""
-        reason = f": {event.reason}" if event.reason else ""
-        _take_result(draft, call, f"the call was denied{by}{reason}", failed=True)
-        _go_on(draft)
-
-
-def _give_back_waiting_time(draft: Draft, decided: PendingCall) -> None:
-    """The time that people take to decide is not the turn's; while several calls wait, it passes once."""
-    waited = max(draft.at - decided.since, timedelta(0))
-    still = tuple(
-        replace(call, since=draft.at) if call.kind == CallKind.APPROVAL and call is not decided else call
-        for call in draft.turn.pending
-    )
-    draft.set_turn(deadline=draft.turn.deadline + waited, pending=still)
 
 
 # Commands about what runs
@@ -371,7 +225,8 @@ def _cancel(draft: Draft, event: CancelRequested) -> None:
         return
     waiting = next((message for message in queue if message.message_id == event.message_id), None)
     if waiting is None:
-        draft.refusal = nothing_here(event)
+        if event.asked_by is None:
+            draft.refusal = nothing_here(event)
         return
     draft.set(queue=tuple(message for message in queue if message is not waiting))
     cancel_waiting(draft, waiting, event.reason, event.by)

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from schemas.asks import AskedBy
 from schemas.content import AssistantBlock, ToolUseBlock, UserBlock
 from schemas.failure import FailureCode
 from schemas.log import MessageAccepted
@@ -22,12 +23,19 @@ class CallKind(StrEnum):
     MODEL = "model"
     TOOL = "tool"
     APPROVAL = "approval"
+    ASK = "ask"
+
+
+WAITING = frozenset({CallKind.APPROVAL, CallKind.ASK})
+"""What may take days: it is not held against the turn's time."""
 
 
 class PendingCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A step whose outcome is not in the log yet.
 
-    `started_offset` is where the log has the first `ToolStarted` of the call, for a tool that is not idempotent.
+    `started_offset` is where the log has the first `ToolStarted` of the call, for a tool that is not idempotent;
+    `expires_at` is when a call that waits, for people or for the session `child`, waits no longer; `approved_by` has
+    who approved so far, and `is_changed` says that they changed what the model asked for.
     """
 
     kind: CallKind
@@ -38,6 +46,18 @@ class PendingCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool: str = ""
     input: dict[str, Any] = {}
     started_offset: int | None = None
+    expires_at: datetime | None = None
+    child: str = ""
+    approved_by: tuple[str, ...] = ()
+    is_changed: bool = False
+
+
+class Decided(Struct, frozen=True):
+    """What people decided about a call of the turn that runs."""
+
+    call_id: str
+    decision: str
+    by: str | None
 
 
 class Turn(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -56,6 +76,14 @@ class Turn(Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage = Usage()
     cost_micros: int = 0
     pending: tuple[PendingCall, ...] = ()
+    user_id: str | None = None
+    tenant: str | None = None
+    asked_by: AskedBy | None = None
+    asks: int = 0
+    asked_cost_micros: int = 0
+    asked_tokens: int = 0
+    handoffs: int = 0
+    decided: tuple[Decided, ...] = ()
 
     def pending_call(self, call_id: str) -> PendingCall | None:
         return next((call for call in self.pending if call.call_id == call_id), None)

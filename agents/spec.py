@@ -5,12 +5,15 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Struct
 
+from agents.approval_rule import ApprovalRule
 from agents.limits import Limits
 from schemas.ids import AgentName, Capability, TenantName, ToolName
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
 DEFAULT_MAX_OUTPUT_TOKENS = 8_192
 """Room for a long answer; far below the 21,333 from which the SDK refuses calls that do not stream."""
+MAX_TOOL_NAME = 64
+ALWAYS = ApprovalRule()
 
 MAX_CAPABILITIES = 50
 """All of them are in every announcement of the agent, some times a minute."""
@@ -19,7 +22,8 @@ MAX_CAPABILITIES = 50
 class AgentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An agent, as an operator declares it.
 
-    `approval` names the tools whose calls wait for an `approval_decision`; each must be in `tools`.
+    `agents` are those that it may ask, and `handoffs` those that it may pass the conversation to: the model is offered
+    a tool for each. `approval` names the calls that wait for an `approval_decision`, of `tools` or of these.
 
     `capabilities` are words that others look for it by, and the schemas say what it takes and answers, as JSON Schema;
     `tenant` is whose agent it is, where it is not everybody's.
@@ -34,13 +38,46 @@ class AgentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     output_schema: dict[str, Any] | None = None
     model: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] = DEFAULT_MODEL
     tools: tuple[ToolName, ...] = ()
-    approval: tuple[ToolName, ...] = ()
+    agents: tuple[AgentName, ...] = ()
+    handoffs: tuple[AgentName, ...] = ()
+    approval: tuple[ToolName, ...] | dict[ToolName, ApprovalRule] = ()
     max_output_tokens: Annotated[int, msgspec.Meta(ge=1, le=128_000)] = DEFAULT_MAX_OUTPUT_TOKENS
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
-        stray = [tool for tool in self.approval if tool not in self.tools]
+        offered = self.offered
+        stray = [tool for tool in self.approval if tool not in offered]
         if stray:
             raise ValueError(f"expected every tool of `approval` to be in `tools`, got {stray}: add or remove it")
-        if len(set(self.tools)) != len(self.tools):
-            raise ValueError(f"expected each tool once in `tools`, got {list(self.tools)}: remove the repeated one")
+        if len(set(offered)) != len(offered):
+            raise ValueError(f"expected each tool once in `tools`, got {list(offered)}: remove the repeated one")
+        too_long = [name for name in offered if len(name) > MAX_TOOL_NAME]
+        if too_long:
+            raise ValueError(f"expected tool names of at most {MAX_TOOL_NAME} characters, got {too_long}: shorten them")
+        if self.name in self.handoffs:
+            raise ValueError(f"expected other agents in `handoffs`, got `{self.name}` itself: remove it")
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The names of all tools that the model is offered."""
+        return (
+            *self.tools,
+            *(ask_tool(agent) for agent in self.agents),
+            *(handoff_tool(agent) for agent in self.handoffs),
+        )
+
+    def approval_rule(self, tool: str) -> ApprovalRule | None:
+        """What calls of the tool wait for; None: they do not."""
+        if isinstance(self.approval, dict):
+            return self.approval.get(tool)
+        return ALWAYS if tool in self.approval else None
+
+
+def ask_tool(agent: str) -> str:
+    """The name of the tool that asks an agent."""
+    return f"ask_{agent}"
+
+
+def handoff_tool(agent: str) -> str:
+    """The name of the tool that passes the conversation to an agent."""
+    return f"hand_off_to_{agent}"

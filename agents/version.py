@@ -7,5 +7,6 @@ state, effect or agent event gets the next number here, with one line that says 
 CORE_VERSIONS: dict[int, str] = {
     1: "the first version that recordings name",
     2: "an outcome of a model call counts once in the session's usage; one that the core did not order, never",
+    3: "turns and tool orders name user and tenant; decisions about approvals are agent events, and approvals expire",
 }
 CORE_VERSION = max(CORE_VERSIONS)

@@ -15,8 +15,10 @@ from schemas.dead_letter import Cause, DeadLetter
 from schemas.directory import AgentAnnounced, AgentApplied, AgentRemoved
 from schemas.effects import CallModel, CallTool
 from schemas.events import (
+    ApprovalAnswered,
     ApprovalRequested,
     DeltaReset,
+    HandedOff,
     TextDelta,
     ToolCalled,
     ToolReturned,
@@ -26,16 +28,18 @@ from schemas.events import (
     TurnStarted,
 )
 from schemas.failure import Failure, FailureCode
-from schemas.ids import call_id, claim_id, derived_message_id, turn_id
+from schemas.ids import call_id, child_session_id, claim_id, derived_message_id, turn_id
 from schemas.log import (
     ApprovalDecided,
     CancelRequested,
+    ChildEnded,
     MessageAccepted,
     ModelCompleted,
     ModelFailed,
     SessionEndRequested,
     SessionExpired,
     SessionReleaseRequested,
+    TimerFired,
     ToolCompleted,
     ToolFailed,
     ToolStarted,
@@ -220,6 +224,27 @@ FACTS = (
         id=TOOL_CALL,
         by="call_tool",
     ),
+    Example(
+        name="fact",
+        record=ChildEnded(
+            session_id=SESSION,
+            call_id=TOOL_CALL,
+            child_session_id=child_session_id(SESSION, 1, 2),
+            content="It rains.",
+            at=NOW,
+            tokens=210,
+            cost_micros=700,
+        ),
+        id=f"{child_session_id(SESSION, 1, 2)}/ended",
+        by="decide",
+        traced=True,
+    ),
+    Example(
+        name="fact",
+        record=TimerFired(session_id=SESSION, call_id=TOOL_CALL, due=NOW, at=NOW),
+        id=f"{TOOL_CALL}/timer",
+        by="timers",
+    ),
 )
 
 ORDERS = (
@@ -244,6 +269,8 @@ EVENTS = (
     _happened(ToolCalled(seq=2, call_id=TOOL_CALL, tool="calculator", input=ASKED, **EVENT)),
     _happened(ToolReturned(seq=3, call_id=TOOL_CALL, tool="calculator", content="42", **EVENT)),
     _happened(ApprovalRequested(seq=2, call_id=TOOL_CALL, tool="calculator", input=ASKED, **EVENT)),
+    _happened(ApprovalAnswered(seq=3, call_id=TOOL_CALL, tool="calculator", input=ASKED, decision="approve", **EVENT)),
+    _happened(HandedOff(seq=3, call_id=TOOL_CALL, to_agent="billing", reason="about an invoice", **EVENT)),
     _happened(TurnCompleted(seq=4, text="6 * 7 is 42.", usage=USAGE, cost_micros=60, **EVENT)),
     _happened(TurnFailed(seq=2, error=OVERLOADED, **EVENT)),
     _happened(TurnCancelled(seq=2, reason="not needed any more", by="u-7", **EVENT)),

@@ -119,7 +119,7 @@ def _fields(schema: Schema) -> str:
 
 
 def _default(field: Schema) -> str:
-    default = field["default"]
+    default = field.get("default")
     return "no" if default is None else f"no: `{json.dumps(default)}`"
 
 

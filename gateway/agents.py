@@ -69,7 +69,7 @@ def _declared(spec: AgentSpec, served: ServedAgent | None, *, is_default: bool) 
         description=spec.description,
         model=spec.model,
         tools=spec.tools,
-        approval=spec.approval,
+        approval=tuple(spec.approval),
         is_default=is_default,
         capabilities=spec.capabilities,
         tenant=spec.tenant,

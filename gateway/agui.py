@@ -37,8 +37,10 @@ from schemas.codec import decode_agent_delta, decode_agent_event, type_tag
 from schemas.events import (
     AgentDelta,
     AgentEvent,
+    ApprovalAnswered,
     ApprovalRequested,
     DeltaReset,
+    HandedOff,
     TextDelta,
     ToolCalled,
     ToolReturned,
@@ -141,7 +143,7 @@ class Translation:
                 yield ToolCallResult(
                     timestamp=at, message_id=result, tool_call_id=event.call_id, content=event.content, role="tool"
                 )
-            case ApprovalRequested():
+            case ApprovalRequested() | ApprovalAnswered() | HandedOff():
                 yield from self._ensure_run(event.turn_id, at)
                 yield from self._leave_text(event.call_id)
                 yield _custom(event, at)

@@ -184,6 +184,8 @@ class Status(SessionFrame, frozen=True, kw_only=True, tag="status"):
     stop_reason: Annotated[str | None, Meta(description="Why the model stopped; of `completed`.")] = None
     error: Annotated[Failure | None, Meta(description="Why there is no answer; of `failed`.")] = None
     reason: Annotated[str | None, Meta(description="Why, in the words of who asked; of `cancelled`.")] = None
+    decision: Annotated[str | None, Meta(description="What was decided about the call: approve, deny, expired.")] = None
+    by: Annotated[str | None, Meta(description="Who decided.")] = None
 
 
 class ErrorFrame(ServerFrame, frozen=True, kw_only=True, tag="error"):

@@ -1,20 +1,23 @@
 """What of a session's feed is told over a WebSocket, in which frames: pure."""
 
 from collections.abc import Iterator
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 from gateway.feeds import Entry, Position
 from gateway.websocket_frames import Chat, Status, ToolUse
 from schemas.codec import decode_agent_delta, decode_agent_event
 from schemas.events import (
     AgentEvent,
+    ApprovalAnswered,
     ApprovalRequested,
     DeltaReset,
+    HandedOff,
     TextDelta,
     ToolCalled,
     ToolReturned,
     TurnCancelled,
     TurnCompleted,
+    TurnEnd,
     TurnFailed,
     TurnStarted,
 )
@@ -47,6 +50,9 @@ def frames_of(entry: Entry) -> Iterator[Told]:
     )
 
 
+WAITS: Final = "waiting_for_approval"
+
+
 def _of_event(event: AgentEvent, position: Position) -> Iterator[Told]:
     place: dict[str, Any] = {"session_id": event.session_id, "resume": str(position), "turn_id": event.turn_id}
     turn = {**place, "message_id": event.message_id}
@@ -66,39 +72,29 @@ def _of_event(event: AgentEvent, position: Position) -> Iterator[Told]:
             )
         case ApprovalRequested():
             waiting: dict[str, Any] = {"call_id": event.call_id, "tool": event.tool}
-            yield Status(**turn, **waiting, agent=event.agent, state="waiting_for_approval", input=event.input)
+            yield Status(**turn, **waiting, agent=event.agent, state=WAITS, input=event.input)
+        case ApprovalAnswered():
+            decided: dict[str, Any] = {
+                "call_id": event.call_id,
+                "tool": event.tool,
+                "decision": event.decision,
+                "by": event.by,
+            }
+            yield Status(**turn, **decided, agent=event.agent, state=WAITS if event.remaining else "running")
+        case HandedOff():
+            yield Status(**turn, agent=event.to_agent, state="running", call_id=event.call_id, reason=event.reason)
         case TurnCompleted():
             # Whoever has only the first of the two frames, and resumes, gets both again.
             before = str(Position(position.event - 1, position.delta))
             yield Chat(**{**turn, "resume": before}, state="final", text=event.text)
-            end = Status(
-                **turn,
-                agent=event.agent,
-                state="completed",
-                usage=event.usage,
-                cost_micros=event.cost_micros,
-                stop_reason=event.stop_reason,
-            )
-            yield end
+            yield Status(**turn, **_bill(event), state="completed", stop_reason=event.stop_reason)
         case TurnFailed():
-            end = Status(
-                **turn,
-                agent=event.agent,
-                state="failed",
-                usage=event.usage,
-                cost_micros=event.cost_micros,
-                error=event.error,
-            )
-            yield end
+            yield Status(**turn, **_bill(event), state="failed", error=event.error)
         case TurnCancelled():
-            end = Status(
-                **turn,
-                agent=event.agent,
-                state="cancelled",
-                usage=event.usage,
-                cost_micros=event.cost_micros,
-                reason=event.reason,
-            )
-            yield end
+            yield Status(**turn, **_bill(event), state="cancelled", reason=event.reason)
         case _:
             assert_never(event)
+
+
+def _bill(end: TurnEnd) -> dict[str, Any]:
+    return {"agent": end.agent, "usage": end.usage, "cost_micros": end.cost_micros}

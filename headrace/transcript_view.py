@@ -9,8 +9,10 @@ from rich.console import Console
 from schemas.events import (
     AgentDelta,
     AgentEvent,
+    ApprovalAnswered,
     ApprovalRequested,
     DeltaReset,
+    HandedOff,
     TextDelta,
     ToolCalled,
     ToolReturned,
@@ -22,6 +24,9 @@ from schemas.events import (
 
 MAX_SHOWN_CHARACTERS = 200
 MICROS = 1_000_000
+
+
+APPROVAL_WORDS = {"approve": "approved", "deny": "denied", "expired": "nobody decided in time: denied"}
 
 
 class TranscriptView:
@@ -52,6 +57,12 @@ class TranscriptView:
                 self._note(
                     f"? {item.tool} {_short(msgspec.json.encode(item.input).decode())} asks for approval", "yellow"
                 )
+            case ApprovalAnswered():
+                by = f" by {item.by}" if item.by else ""
+                more = f", {item.remaining} more needed" if item.remaining else ""
+                self._note(f"{APPROVAL_WORDS[item.decision]}{by}{more}", "yellow")
+            case HandedOff():
+                self._note(f"{item.agent} hands off to {item.to_agent} {_short(item.reason)}".rstrip(), "cyan")
             case TurnCompleted():
                 self._complete(item)
             case TurnFailed():

@@ -20,6 +20,7 @@ from schemas.ids import tenant_of_session
 from schemas.log import (
     ApprovalDecided,
     CancelRequested,
+    ChildEnded,
     MessageAccepted,
     ModelCompleted,
     ModelFailed,
@@ -27,6 +28,7 @@ from schemas.log import (
     SessionEvent,
     SessionExpired,
     SessionReleaseRequested,
+    TimerFired,
     ToolCompleted,
     ToolFailed,
     ToolStarted,
@@ -155,6 +157,11 @@ def _said(fact: SessionEvent) -> _Said | None:
             said = _Said(details=_call(fact))
         case ModelFailed() | ToolFailed():
             said = _failed(fact)
+        case ChildEnded():
+            details = _given(call_id=fact.call_id, child_session_id=fact.child_session_id)
+            said = _Said(details=details, outcome=Outcome.FAILED if fact.is_error else Outcome.SUCCESS)
+        case TimerFired():
+            said = _Said(details={"call_id": fact.call_id, "due": utc(fact.due)})
         case ModelCompleted():
             said = None
         case _:

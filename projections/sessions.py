@@ -12,7 +12,9 @@ from projections.record import Record, utc
 from schemas.codec import decode_agent_event
 from schemas.events import (
     AgentEvent,
+    ApprovalAnswered,
     ApprovalRequested,
+    HandedOff,
     ToolCalled,
     ToolReturned,
     TurnCancelled,
@@ -66,6 +68,12 @@ def _fields(event: AgentEvent) -> dict[str, str]:
             fields |= {"status": "running", "step": _step(event.call_id)}
         case ApprovalRequested():
             fields |= {"status": "waiting_for_approval", "tool": event.tool, "step": _step(event.call_id)}
+        case ApprovalAnswered():
+            waits = event.remaining > 0
+            status = "waiting_for_approval" if waits else "running"
+            fields |= {"status": status, "tool": event.tool if waits else "", "step": _step(event.call_id)}
+        case HandedOff():
+            fields |= {"status": "running", "agent": event.to_agent}
         case TurnCompleted():
             fields |= {"status": "completed"}
         case TurnFailed():

@@ -12,7 +12,9 @@ from projections.record import Record, utc
 from schemas.codec import decode_agent_event
 from schemas.events import (
     AgentEvent,
+    ApprovalAnswered,
     ApprovalRequested,
+    HandedOff,
     ToolCalled,
     ToolReturned,
     TurnCancelled,
@@ -74,6 +76,10 @@ def _counts(event: AgentEvent) -> dict[str, int]:
             counts = {f"{_tool(event.tool)}/results": 1, f"{_tool(event.tool)}/errors": int(event.is_error)}
         case ApprovalRequested():
             counts = {f"{agent}/approvals_requested": 1}
+        case ApprovalAnswered():
+            counts = {f"{agent}/approvals_answered": int(event.remaining == 0)}
+        case HandedOff():
+            counts = {f"{agent}/handoffs": 1}
         case TurnCompleted():
             counts = {f"{agent}/turns_completed": 1} | _usage(agent, event)
         case TurnFailed():

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.content import TextBlock, UserBlock
-from schemas.fields import Decision, ExpiryTime
+from schemas.fields import ChangedInput, Decision, ExpiryTime
 from schemas.ids import AgentName, BroadcastId, MessageId, SessionId, ShortText, TargetCallId, TargetMessageId
 
 MAX_MESSAGE_BYTES = 512 * 1024
@@ -89,6 +89,11 @@ class ApprovalDecision(Struct, frozen=True, kw_only=True, tag="approval_decision
     id: MessageId | None = None
     reason: Reason = ""
     by: By | None = None
+    input: ChangedInput | None = None
+
+    def __post_init__(self) -> None:
+        if self.input is not None and self.decision == "deny":
+            raise ValueError("expected `input` with `approve` only, got it with `deny`: leave it out")
 
 
 class EndSession(Struct, frozen=True, kw_only=True, tag="end_session"):

@@ -30,6 +30,7 @@ class Cause(StrEnum):
     NOTHING_TO_CANCEL = "nothing_to_cancel"
     NOTHING_TO_APPROVE = "nothing_to_approve"
     NOTHING_TO_ANSWER = "nothing_to_answer"
+    NOT_AN_APPROVER = "not_an_approver"
     NOT_QUARANTINED = "not_quarantined"
     NO_SUCH_AGENT = "no_such_agent"
     NOT_IN_LOG = "not_in_log"

@@ -8,7 +8,7 @@ time during which no worker ran is not held against the call.
 from msgspec import Struct
 
 from schemas.content import ToolInput
-from schemas.fields import LogOffset, StepNumber, TimeLeft, ToolOfCall, TurnAgent
+from schemas.fields import GivenTenant, GivenUserId, LogOffset, StepNumber, TimeLeft, ToolOfCall, TurnAgent
 from schemas.ids import CallId, SessionId, TurnId
 
 
@@ -36,6 +36,8 @@ class CallTool(Struct, frozen=True, kw_only=True, tag="call_tool"):
     input: ToolInput
     log_offset: LogOffset
     timeout_ms: TimeLeft
+    user_id: GivenUserId | None = None
+    tenant: GivenTenant | None = None
 
 
 Effect = CallModel | CallTool

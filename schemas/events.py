@@ -5,12 +5,18 @@
 one of `TurnCompleted`, `TurnFailed`, `TurnCancelled`.
 """
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
+from schemas.asks import ToldAsker
 from schemas.content import ToolInput
 from schemas.fields import (
     AnswerText,
+    Approvers,
+    AskedAgent,
     AttemptNumber,
+    ChildCost,
+    ChildSession,
+    DecidedHow,
     DeltaText,
     EventSeq,
     EventTime,
@@ -21,12 +27,15 @@ from schemas.fields import (
     GivenTenant,
     GivenUserId,
     IsError,
+    NeededApprovals,
+    Remaining,
     StepNumber,
     StopReason,
     ToolOfCall,
     ToolResult,
     TurnAgent,
     TurnError,
+    WaitsUntil,
 )
 from schemas.ids import AnsweredMessageId, CallId, SessionId, TurnId
 from schemas.usage import TurnCost, TurnUsage, Usage
@@ -49,14 +58,19 @@ class TurnStarted(AgentEventFields, frozen=True, kw_only=True, tag="turn_started
     user_id: GivenUserId | None = None
     tenant: GivenTenant | None = None
     metadata: GivenMetadata = {}
+    asked_by: ToldAsker = UNSET
 
 
 class ToolCalled(AgentEventFields, frozen=True, kw_only=True, tag="tool_called"):
-    """The model calls a tool, approved where that is needed; `tool_returned` follows, unless the turn ends before."""
+    """The model calls a tool, approved where that is needed; `tool_returned` follows, unless the turn ends before.
+
+    With `child_session_id` it asks another agent: what that one does is in the events of that session.
+    """
 
     call_id: CallId
     tool: ToolOfCall
     input: ToolInput
+    child_session_id: ChildSession | UnsetType = UNSET
 
 
 class ToolReturned(AgentEventFields, frozen=True, kw_only=True, tag="tool_returned"):
@@ -66,6 +80,7 @@ class ToolReturned(AgentEventFields, frozen=True, kw_only=True, tag="tool_return
     tool: ToolOfCall
     content: ToolResult
     is_error: IsError = False
+    child_session_id: ChildSession | UnsetType = UNSET
 
 
 class ApprovalRequested(AgentEventFields, frozen=True, kw_only=True, tag="approval_requested"):
@@ -74,6 +89,29 @@ class ApprovalRequested(AgentEventFields, frozen=True, kw_only=True, tag="approv
     call_id: CallId
     tool: ToolOfCall
     input: ToolInput
+    expires_at: WaitsUntil | None = None
+    approvals: NeededApprovals = 1
+    approvers: Approvers = ()
+
+
+class ApprovalAnswered(AgentEventFields, frozen=True, kw_only=True, tag="approval_answered"):
+    """Somebody decided about a call that waits, or nobody did in time. With `remaining` 0 it waits no longer."""
+
+    call_id: CallId
+    tool: ToolOfCall
+    input: ToolInput
+    decision: DecidedHow
+    remaining: Remaining = 0
+    reason: GivenReason = ""
+    by: GivenBy | None = None
+
+
+class HandedOff(AgentEventFields, frozen=True, kw_only=True, tag="handed_off"):
+    """The agent passes the conversation on: from here on `to_agent` answers, in this turn and in later ones."""
+
+    call_id: CallId
+    to_agent: AskedAgent
+    reason: GivenReason = ""
 
 
 class TurnCompleted(AgentEventFields, frozen=True, kw_only=True, tag="turn_completed"):
@@ -83,6 +121,7 @@ class TurnCompleted(AgentEventFields, frozen=True, kw_only=True, tag="turn_compl
     usage: TurnUsage
     cost_micros: TurnCost
     stop_reason: StopReason = "end_turn"
+    asked_cost_micros: ChildCost | UnsetType = UNSET
 
 
 class TurnFailed(AgentEventFields, frozen=True, kw_only=True, tag="turn_failed"):
@@ -91,6 +130,7 @@ class TurnFailed(AgentEventFields, frozen=True, kw_only=True, tag="turn_failed")
     error: TurnError
     usage: TurnUsage = Usage()
     cost_micros: TurnCost = 0
+    asked_cost_micros: ChildCost | UnsetType = UNSET
 
 
 class TurnCancelled(AgentEventFields, frozen=True, kw_only=True, tag="turn_cancelled"):
@@ -100,9 +140,20 @@ class TurnCancelled(AgentEventFields, frozen=True, kw_only=True, tag="turn_cance
     by: GivenBy | None = None
     usage: TurnUsage = Usage()
     cost_micros: TurnCost = 0
+    asked_cost_micros: ChildCost | UnsetType = UNSET
 
 
-AgentEvent = TurnStarted | ToolCalled | ToolReturned | ApprovalRequested | TurnCompleted | TurnFailed | TurnCancelled
+AgentEvent = (
+    TurnStarted
+    | ToolCalled
+    | ToolReturned
+    | ApprovalRequested
+    | ApprovalAnswered
+    | HandedOff
+    | TurnCompleted
+    | TurnFailed
+    | TurnCancelled
+)
 TurnEnd = TurnCompleted | TurnFailed | TurnCancelled
 
 

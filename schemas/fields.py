@@ -4,7 +4,7 @@ The constraints of what comes from outside are where commands are; what Headrace
 """
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -47,10 +47,31 @@ GivenMetadata = Annotated[
 ]
 GivenReason = Annotated[str, Meta(description="Why, in the words of whoever asked for it; empty where they gave none.")]
 GivenBy = Annotated[str, Meta(description="Who asked for it, as the command said.")]
+WaitsUntil = Annotated[datetime, Meta(description="When the wait is over: what was not decided by then is denied.")]
+NeededApprovals = Annotated[int, Meta(description="How many different people must approve.")]
+Approvers = Annotated[tuple[str, ...], Meta(description="Who may decide, as `by` of the decision; none: anybody.")]
+AskedAgent = Annotated[str, Meta(description="The agent that goes on from here.")]
+ChildSession = Annotated[
+    str, Meta(description="The session in which the asked agent answers; where it is missing, the call is a tool's.")
+]
+AskedTokens = Annotated[int, Meta(description="All tokens of the asked agent's turn, and of those that it asked.")]
+AskedCost = Annotated[
+    int, Meta(description="What the asked agent's turn cost, in micro-dollars, and those of the agents that it asked.")
+]
+ChildCost = Annotated[int, Meta(description="What asked agents cost, in micro-dollars, besides `cost_micros`.")]
 Decision = Annotated[
     Literal["approve", "deny"],
     Meta(description="`approve` lets the tool call run; `deny` tells the model that it was denied."),
 ]
+DecidedHow = Annotated[
+    Literal["approve", "deny", "expired"],
+    Meta(description="What was decided; `expired`: nobody decided in time, which is a denial."),
+]
+ChangedInput = Annotated[
+    dict[str, Any],
+    Meta(description="With `approve`: the arguments to call the tool with instead of the model's."),
+]
+Remaining = Annotated[int, Meta(description="How many more people must approve; 0: it is decided.")]
 Traceparent = Annotated[str, Meta(description="The W3C trace that the message belongs to.")]
 
 # What was said.

@@ -3,6 +3,7 @@
 Nothing here is random: an identifier is derived from what it identifies, so a replay of the log derives it again.
 """
 
+import hashlib
 import re
 from typing import Annotated
 
@@ -11,11 +12,12 @@ import msgspec
 # `$` alone also matches before a new line at the end, which would get into headers.
 PRINTABLE = r"^[!-~]+(?!\n)$"
 
+MAX_SESSION_ID_CHARS = 200
 SessionId = Annotated[
     str,
     msgspec.Meta(
         min_length=1,
-        max_length=200,
+        max_length=MAX_SESSION_ID_CHARS,
         pattern=PRINTABLE,
         description="The conversation; also the record key. 1 to 200 printable ASCII characters, no spaces.",
         examples=["s1"],
@@ -120,6 +122,19 @@ def call_number(call_id: str, session_id: str) -> tuple[int, int] | None:
     """The turn and the step of a session's call; None where the session cannot have such a call."""
     match = _NUMBERS.fullmatch(call_id.removeprefix(session_id))
     return (int(match[1]), int(match[2])) if match is not None and call_id.startswith(session_id) else None
+
+
+def child_session_id(session_id: str, turn: int, step: int) -> str:
+    """The session that answers a call of another one: `{session_id}~{turn}.{step}`.
+
+    It begins like its parent, so it belongs to the same tenant. Where that leaves no room, it is cut, and told apart by
+    its SHA-256.
+    """
+    name = f"{session_id}~{turn}.{step}"
+    if len(name) <= MAX_SESSION_ID_CHARS:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+    return f"{session_id[: MAX_SESSION_ID_CHARS - 33]}~{digest}"
 
 
 def claim_id(call_id: str) -> str:

@@ -5,12 +5,17 @@
 
 from msgspec import Struct
 
+from schemas.asks import Asker
 from schemas.fields import (
     AnswerContent,
+    AskedCost,
+    AskedTokens,
     AttemptCount,
     CallFailure,
     CallModelName,
     CallTime,
+    ChangedInput,
+    ChildSession,
     Decision,
     FactTime,
     GivenBy,
@@ -19,6 +24,7 @@ from schemas.fields import (
     GivenTenant,
     GivenUserId,
     IdleSince,
+    IsError,
     MessageContent,
     RequestId,
     SentTime,
@@ -26,6 +32,7 @@ from schemas.fields import (
     StopReason,
     ToolResult,
     Traceparent,
+    WaitsUntil,
     WantedAgent,
 )
 from schemas.ids import CallId, CancelledMessageId, CommandId, SessionId
@@ -46,10 +53,14 @@ class MessageAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     metadata: GivenMetadata = {}
     traceparent: Traceparent | None = None
     specs_offset: SpecsOffset = -1
+    asked_by: Asker = None
 
 
 class CancelRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="cancel_requested"):
-    """Someone asked to end a turn. Where there is nothing to cancel, the command comes out as a dead letter."""
+    """Someone asked to end a turn. Where there is nothing to cancel, the command comes out as a dead letter.
+
+    With `asked_by` it is the session that asked and waits no longer; its agent may have answered meanwhile.
+    """
 
     session_id: SessionId
     command_id: CommandId
@@ -57,6 +68,7 @@ class CancelRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     message_id: CancelledMessageId | None = None
     reason: GivenReason = ""
     by: GivenBy | None = None
+    asked_by: Asker = None
 
 
 class ApprovalDecided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="approval_decided"):
@@ -69,6 +81,7 @@ class ApprovalDecided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     at: FactTime
     reason: GivenReason = ""
     by: GivenBy | None = None
+    input: ChangedInput | None = None
 
 
 class SessionEndRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="session_end_requested"):
@@ -158,6 +171,28 @@ class ToolFailed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="too
     duration_ms: CallTime = 0
 
 
+class ChildEnded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="child_ended"):
+    """The agent that a call asked has answered, or will not: the model gets `content` as the result of its call."""
+
+    session_id: SessionId
+    call_id: CallId
+    child_session_id: ChildSession
+    content: ToolResult
+    at: FactTime
+    is_error: IsError = False
+    tokens: AskedTokens = 0
+    cost_micros: AskedCost = 0
+
+
+class TimerFired(Struct, frozen=True, kw_only=True, tag="timer_fired"):
+    """The time of a call that waits is over. Where the call waits no more, or for longer, it says nothing."""
+
+    session_id: SessionId
+    call_id: CallId
+    due: WaitsUntil
+    at: FactTime
+
+
 SessionEvent = (
     MessageAccepted
     | CancelRequested
@@ -170,4 +205,6 @@ SessionEvent = (
     | ToolStarted
     | ToolCompleted
     | ToolFailed
+    | ChildEnded
+    | TimerFired
 )

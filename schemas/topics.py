@@ -15,8 +15,10 @@ from schemas.dead_letter import DeadLetter
 from schemas.directory import AgentAnnounced, AgentApplied, AgentRemoved
 from schemas.effects import CallModel, CallTool
 from schemas.events import (
+    ApprovalAnswered,
     ApprovalRequested,
     DeltaReset,
+    HandedOff,
     TextDelta,
     ToolCalled,
     ToolReturned,
@@ -28,12 +30,14 @@ from schemas.events import (
 from schemas.log import (
     ApprovalDecided,
     CancelRequested,
+    ChildEnded,
     MessageAccepted,
     ModelCompleted,
     ModelFailed,
     SessionEndRequested,
     SessionExpired,
     SessionReleaseRequested,
+    TimerFired,
     ToolCompleted,
     ToolFailed,
     ToolStarted,
@@ -110,9 +114,11 @@ SESSION_LOG = Topic(
         ToolStarted,
         ToolCompleted,
         ToolFailed,
+        ChildEnded,
+        TimerFired,
     ),
     description="Every fact of a session in its one order: the truth, of which all state is a fold.",
-    written_by="accept, accept_results, call_model, call_tool, expire",
+    written_by="accept, accept_results, decide, call_model, call_tool, timers, expire",
     read_by="decide",
     retention_ms=30 * DAY_MS,
 )
@@ -156,6 +162,8 @@ AGENT_EVENTS = Topic(
         ToolCalled,
         ToolReturned,
         ApprovalRequested,
+        ApprovalAnswered,
+        HandedOff,
         TurnCompleted,
         TurnFailed,
         TurnCancelled,

@@ -32,7 +32,10 @@ ACCEPT_RESULTS = Node(
     name="accept_results", reads=TOOL_RESULTS, writes=(SESSION_LOG,), does="validates results of remote tools"
 )
 DECIDE = Node(
-    name="decide", reads=SESSION_LOG, writes=(LLM_REQUESTS, TOOL_CALLS, AGENT_EVENTS), does="folds each session's log"
+    name="decide",
+    reads=SESSION_LOG,
+    writes=(LLM_REQUESTS, TOOL_CALLS, AGENT_EVENTS, SESSION_LOG),
+    does="folds each session's log",
 )
 CALL_MODEL = Node(
     name="call_model", reads=LLM_REQUESTS, writes=(SESSION_LOG, AGENT_DELTAS), does="calls the model, streaming"

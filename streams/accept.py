@@ -125,6 +125,7 @@ def _fact(command: Command, delivery: Delivery, at: datetime, specs_offset: int)
                 at=at,
                 reason=command.reason,
                 by=command.by,
+                input=command.input,
             )
         case EndSession():
             return SessionEndRequested(

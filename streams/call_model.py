@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
 
+from agents import asks
 from agents.catalog import Catalog
 from agents.models.port import ModelClient, ModelCompletion, ModelFault, ModelOutcome
 from agents.prompt import build_prompt
@@ -118,7 +120,8 @@ class CallModels:
         if spec is None:
             return _fault("unknown", FailureCode.UNKNOWN_AGENT, f"the agent `{turn.agent}` was removed")
         try:
-            tools = self._define_tools(spec)
+            others = asks.definitions(spec, partial(self._catalog.get, as_of=turn.specs_offset))
+            tools = [*self._define_tools(spec), *others]
         except ValueError as error:
             what = f"this worker cannot serve the agent `{turn.agent}`: {error}"
             return _fault(spec.model, FailureCode.UNKNOWN_TOOL, what)

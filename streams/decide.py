@@ -5,20 +5,21 @@ order.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 import structlog
 
 from agents.applied import specs_offset_of
 from agents.catalog import Catalog
-from agents.draft import Step
+from agents.draft import SessionFact, Step, Timer
 from agents.handle import handle
 from agents.session import Session
 from schemas.codec import Headers, cloud_event_headers, decode_session_event
 from schemas.dead_letter import Cause
 from schemas.effects import CallModel, Effect
 from schemas.events import AgentEvent
-from schemas.log import MessageAccepted, SessionEvent
+from schemas.log import CancelRequested, ChildEnded, MessageAccepted, SessionEvent
 from schemas.refusal import UNREADABLE
 from schemas.topics import AGENT_EVENTS, LLM_REQUESTS, TOOL_CALLS
 from streams.acknowledge import Acknowledger, Ticket
@@ -40,6 +41,12 @@ class Calls(Protocol):
 
     def settle(self, call_id: str) -> None:
         """The outcome of a call is in the state, or is not needed any more."""
+
+    def wait(self, partition: int, session_id: str, timers: Sequence[Timer]) -> None:
+        """These calls wait, and until when."""
+
+    async def tell(self, fact: SessionFact, headers: Headers) -> asyncio.Future[int]:
+        """Append a fact to the log of another session; see `Outbox.append`."""
 
 
 class Decide:
@@ -108,6 +115,7 @@ class Decide:
             self._calls.settle(call_id)
         for order in step.effects:
             self._calls.begin(order, partition)
+        self._calls.wait(partition, session_id, step.timers)
 
     async def _emit(self, step: Step, event: SessionEvent, before: Session | None, partition: int) -> Emitted:
         emitted: Emitted = []
@@ -119,9 +127,14 @@ class Decide:
         for happened in step.events:
             headers = self._headers(happened, f"{happened.session_id}#{happened.seq}", event, trace)
             emitted.append(await self._shell.append(AGENT_EVENTS, happened, happened.session_id, headers, partition))
+        for fact in step.facts:
+            headers = self._headers(fact, _id_of(fact), event, trace)
+            emitted.append(await self._calls.tell(fact, headers))
         return emitted
 
-    def _headers(self, record: Effect | AgentEvent, id: str, event: SessionEvent, trace: str | None) -> Headers:
+    def _headers(
+        self, record: Effect | AgentEvent | SessionFact, id: str, event: SessionEvent, trace: str | None
+    ) -> Headers:
         return cloud_event_headers(
             record, id=id, source="/headrace/decide", at=event.at, subject=event.session_id, traceparent=trace
         )
@@ -130,6 +143,16 @@ class Decide:
         return await self._dead_letters.bury(
             delivery, processor="decide", cause=cause, error=error, session_id=session_id
         )
+
+
+def _id_of(fact: SessionFact) -> str:
+    match fact:
+        case MessageAccepted():
+            return fact.message_id
+        case CancelRequested():
+            return fact.command_id
+        case ChildEnded():
+            return f"{fact.child_session_id}/ended"
 
 
 def _trace(after: Session | None, before: Session | None, event: SessionEvent) -> str | None:

@@ -1,6 +1,7 @@
 """The processors, wired: everything of a worker but Kafka, Faust and the process."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -8,8 +9,10 @@ import msgspec
 from msgspec import Struct
 
 from agents.catalog import Catalog
+from agents.draft import SessionFact, Timer
 from agents.models.port import ModelClient
 from agents.tools.toolbox import Toolbox
+from schemas.codec import Headers
 from schemas.effects import CallModel, CallTool, Effect
 from schemas.topology import ACCEPT, ACCEPT_RESULTS, CALL_MODEL, CALL_TOOL, DECIDE, ROUTE_BROADCAST, Node
 from streams.accept import Accept
@@ -26,6 +29,7 @@ from streams.route_broadcast import RouteBroadcasts
 from streams.running import RunningCalls
 from streams.session_log import SessionLog
 from streams.sessions import Sessions
+from streams.timers import Timers
 
 RECORD_ON_REBALANCE_S = 5.0
 """How long a rebalance waits for what is being recorded; what is dropped then is decided again."""
@@ -61,6 +65,7 @@ class Pipeline:
         toolbox: Toolbox,
         capacity: Capacity,
     ) -> None:
+        self._shell = shell
         self.sessions = Sessions(
             table,
             max_sessions=capacity.cached_sessions,
@@ -79,6 +84,7 @@ class Pipeline:
         self._decide = Decide(shell, dead_letters, catalog, self.sessions, self.recorder, self)
         self._session_log = SessionLog(shell, self._decide)
         self._accept = Accept(shell, dead_letters, self._session_log, lambda: catalog.read_to)
+        self._timers = Timers(shell, table, self._session_log.append)
         self._outcomes = Outcomes(self._session_log, shell.lease)
         self._call_model = CallModels(shell, self._outcomes, self.sessions, self.model_calls, catalog, model, define)
         self._accept_results = AcceptResults(shell, dead_letters, self._session_log, self.sessions, toolbox)
@@ -101,6 +107,7 @@ class Pipeline:
         Calls go on; their orders are delivered again and join them. Their outcomes wait until it is
         known whose they are.
         """
+        self._timers.suspend()
         self._session_log.restart({})
         await self._outcomes.hold(LAND_ON_REBALANCE_S)
         await self.recorder.idle(RECORD_ON_REBALANCE_S)
@@ -124,6 +131,7 @@ class Pipeline:
         self._session_log.restart(positions)
         for calls in self._calls:
             calls.abandon(set(positions))
+        self._timers.resume(positions)
         self._outcomes.release()
 
     async def drain(self, timeout_s: float) -> bool:
@@ -131,6 +139,7 @@ class Pipeline:
 
         Calls that wait for `decide`, or for a service, end without an acknowledgement.
         """
+        self._timers.suspend()
         self.sessions.give_up()
         await self.remote_calls.idle(0)
         models, tools = await asyncio.gather(self.model_calls.idle(timeout_s), self.tool_calls.idle(timeout_s))
@@ -154,6 +163,16 @@ class Pipeline:
         """See `decide.Calls`."""
         for calls in self._calls:
             calls.settle(call_id)
+        self._timers.settle(call_id)
+
+    def wait(self, partition: int, session_id: str, timers: Sequence[Timer]) -> None:
+        """See `decide.Calls`."""
+        self._timers.set(partition, session_id, timers)
+
+    async def tell(self, fact: SessionFact, headers: Headers) -> asyncio.Future[int]:
+        """See `decide.Calls`."""
+        partition = self._shell.outbox.partition_of(fact.session_id.encode())
+        return await self._session_log.append(fact, headers, partition)
 
 
 def _definitions(catalog: Catalog, toolbox: Toolbox) -> DefineTools:

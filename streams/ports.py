@@ -77,6 +77,9 @@ class Table(Protocol):
     def heads(self, partition: int) -> Iterable[bytes]:
         """The stored heads of all sessions of a partition."""
 
+    def waits(self, partition: int) -> Iterable[bytes]:
+        """The stored `Wait`s of a partition: calls that wait until a certain time."""
+
 
 class Lease(Protocol):
     """Whether this worker's partitions are its own for certain: no other can have been given them yet."""

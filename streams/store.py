@@ -1,20 +1,39 @@
 """How a session lies in its table: one head, rewritten, and one record for each entry of the transcript, written once.
 
-Keys: `h␀session` and `t␀session␀00000000`, the entry's number in hexadecimal. Values: JSON.
+Keys: `h␀session`, `t␀session␀00000000`, the entry's number in hexadecimal, and `w␀call` for a call that waits until a
+certain time. Values: JSON.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 
 import msgspec
+from msgspec import Struct
 
-from agents.draft import Step
+from agents.draft import Step, timers
 from agents.session import Entry, Head, Session
 from schemas.codec import encode
 
 decode_head = msgspec.json.Decoder(Head).decode
 _decode_entry: Callable[[bytes], Entry] = msgspec.json.Decoder(Entry).decode
 HEAD_PREFIX = b"h\x00"
+WAIT_PREFIX = b"w\x00"
 Write = tuple[bytes, bytes | None]
+
+
+class Wait(Struct, frozen=True, kw_only=True):
+    """A call that waits, and until when: it is found without reading its session."""
+
+    session_id: str
+    call_id: str
+    due: datetime
+
+
+decode_wait = msgspec.json.Decoder(Wait).decode
+
+
+def wait_key(call_id: str) -> bytes:
+    return WAIT_PREFIX + call_id.encode()
 
 
 def head_key(session_id: str) -> bytes:
@@ -60,8 +79,19 @@ def writes(session_id: str, before: Session | None, step: Step) -> list[Write]:
     if after is not None:
         items += [(entry_key(session_id, n), encode(after.transcript[n])) for n in range(kept, new_count)]
     items.append((head_key(session_id), encode(after.head) if after is not None else None))
+    items += _waits(session_id, before, after)
     items += [(entry_key(session_id, n), None) for n in range(new_count, old_count)]
     return items
+
+
+def _waits(session_id: str, before: Session | None, after: Session | None) -> Iterator[Write]:
+    known, now = timers(before.head if before else None), timers(after.head if after else None)
+    for call_id, due in now.items():
+        if known.get(call_id) != due:
+            yield wait_key(call_id), encode(Wait(session_id=session_id, call_id=call_id, due=due))
+    for call_id in known:
+        if call_id not in now:
+            yield wait_key(call_id), None
 
 
 def coalesced(writes: Iterable[Write]) -> list[Write]:

@@ -11,7 +11,7 @@ import faust
 import rocksdict
 from faust.stores.rocksdb import Store as RocksDBStore
 
-from streams.store import HEAD_PREFIX
+from streams.store import HEAD_PREFIX, WAIT_PREFIX
 
 
 class RocksDBTable:
@@ -37,8 +37,14 @@ class RocksDBTable:
         self._database(partition).write(batch)
 
     def heads(self, partition: int) -> Iterator[bytes]:
-        for key, value in self._database(partition).items(from_key=HEAD_PREFIX):
-            if not key.startswith(HEAD_PREFIX):
+        return self._values(partition, HEAD_PREFIX)
+
+    def waits(self, partition: int) -> Iterator[bytes]:
+        return self._values(partition, WAIT_PREFIX)
+
+    def _values(self, partition: int, prefix: bytes) -> Iterator[bytes]:
+        for key, value in self._database(partition).items(from_key=prefix):
+            if not key.startswith(prefix):
                 return
             yield value
 
@@ -70,8 +76,14 @@ class MemoryTable:
         self._offsets[partition] = changelog_offset
 
     def heads(self, partition: int) -> Iterator[bytes]:
+        return self._values(partition, HEAD_PREFIX)
+
+    def waits(self, partition: int) -> Iterator[bytes]:
+        return self._values(partition, WAIT_PREFIX)
+
+    def _values(self, partition: int, prefix: bytes) -> Iterator[bytes]:
         for key, value in list(self._partitions.get(partition, {}).items()):
-            if key.startswith(HEAD_PREFIX):
+            if key.startswith(prefix):
                 yield value
 
     def offset(self, partition: int) -> int | None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agents.catalog import Catalog
-from agents.draft import Step
+from agents.draft import Step, timers
 from agents.limits import Limits
 from agents.prompt import Prompt, build_prompt
 from agents.quarantine import quarantine
@@ -104,8 +104,11 @@ class Fold:
         return call_id
 
     def prompt(self) -> Prompt:
+        return self.prompt_of("assistant")
+
+    def prompt_of(self, name: str) -> Prompt:
         assert self.session is not None
-        return build_prompt(self.catalog.agents["assistant"], TOOLS, self.session)
+        return build_prompt(self.catalog.agents[name], TOOLS, self.session)
 
     def ends(self) -> list[TurnEnd]:
         return [event for event in self.seen if isinstance(event, END_TYPES)]
@@ -145,7 +148,7 @@ class Fold:
         check_prefixes(self.stored, items, self.session_id)
         apply_writes(self.stored, items)
         assert load(self.stored.get, self.session_id) == step.session, "the table must give back what was stored"
-        count = step.session.head.entries + 1 if step.session else 0
+        count = step.session.head.entries + 1 + len(timers(step.session.head)) if step.session else 0
         assert len(self.stored) == count, "the table must not keep what the session has lost"
 
 

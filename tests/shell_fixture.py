@@ -1,9 +1,11 @@
 """A shell whose outbox is in the hands of the test, and deliveries for processors."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from agents.draft import SessionFact, Timer
 from schemas.codec import Headers, decode_dead_letter
 from schemas.dead_letter import DeadLetter
 from schemas.effects import Effect
@@ -132,6 +134,12 @@ class NoCalls:
 
     def begin(self, order: Effect, partition: int) -> None:
         del order, partition
+
+    def wait(self, partition: int, session_id: str, timers: Sequence[Timer]) -> None:
+        assert not timers, f"{session_id} in {partition} waits"
+
+    async def tell(self, fact: SessionFact, headers: Headers) -> asyncio.Future[int]:
+        raise AssertionError(f"nobody is asked: {fact}, {headers}")
 
     def settle(self, call_id: str) -> None:
         del call_id

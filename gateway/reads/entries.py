@@ -15,7 +15,9 @@ from schemas.codec import decode_agent_event
 from schemas.content import Base64Source, ImageBlock, text_of
 from schemas.events import (
     AgentEvent,
+    ApprovalAnswered,
     ApprovalRequested,
+    HandedOff,
     ToolCalled,
     ToolReturned,
     TurnCancelled,
@@ -24,6 +26,7 @@ from schemas.events import (
     TurnStarted,
 )
 from schemas.failure import Failure
+from schemas.fields import DecidedHow
 from schemas.ids import call_id
 from schemas.log import MessageAccepted, ModelCompleted
 
@@ -90,6 +93,31 @@ class ToolResult(Struct, frozen=True, kw_only=True, tag="tool_result"):
     is_error: bool
 
 
+class ApprovalGiven(Struct, frozen=True, kw_only=True, tag="approval"):
+    """Somebody decided about a call that waits; with `remaining` 0 it waits no longer."""
+
+    at: At
+    message_id: MessageId
+    turn_id: TurnIdOf
+    call_id: CallIdOf
+    tool: Tool
+    decision: DecidedHow
+    by: str | None
+    reason: str
+    remaining: int
+
+
+class Passed(Struct, frozen=True, kw_only=True, tag="handed_off"):
+    """The agent passed the conversation to another one."""
+
+    at: At
+    message_id: MessageId
+    turn_id: TurnIdOf
+    agent: str
+    to_agent: str
+    reason: str
+
+
 class Failed(Struct, frozen=True, kw_only=True, tag="turn_failed"):
     """The message has no answer."""
 
@@ -110,7 +138,7 @@ class Cancelled(Struct, frozen=True, kw_only=True, tag="turn_cancelled"):
 
 
 Call = tuple[str, datetime]
-Entry = Said | Answered | ToolUsed | ToolResult | Failed | Cancelled
+Entry = Said | ApprovalGiven | Passed | Answered | ToolUsed | ToolResult | Failed | Cancelled
 
 
 def events_of(bodies: Iterable[str]) -> list[AgentEvent]:
@@ -169,6 +197,10 @@ def entries(
                     content=event.content,
                     is_error=event.is_error,
                 )
+            case ApprovalAnswered():
+                yield _decision(event)
+            case HandedOff():
+                yield Passed(**_common(event), agent=event.agent, to_agent=event.to_agent, reason=event.reason)
             case TurnCompleted():
                 yield Answered(
                     **_common(event),
@@ -214,6 +246,18 @@ def _before(event: ToolCalled | ApprovalRequested, said: Mapping[Call, ModelComp
     text = "" if completed is None else text_of(completed.content)
     if text:
         yield Answered(**_common(event), step=step, text=text, agent=event.agent, is_answer=False)
+
+
+def _decision(event: ApprovalAnswered) -> ApprovalGiven:
+    return ApprovalGiven(
+        **_common(event),
+        call_id=event.call_id,
+        tool=event.tool,
+        decision=event.decision,
+        by=event.by,
+        reason=event.reason,
+        remaining=event.remaining,
+    )
 
 
 def _image(block: ImageBlock) -> Image:

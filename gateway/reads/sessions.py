@@ -18,7 +18,9 @@ from gateway.reads.times import of_milliseconds
 from gateway.route import Route
 from gateway.scopes import Scope
 from schemas.events import (
+    ApprovalAnswered,
     ApprovalRequested,
+    HandedOff,
     ToolCalled,
     ToolReturned,
     TurnCancelled,
@@ -36,6 +38,8 @@ STATUS_AFTER = {
     ToolCalled: "running",
     ToolReturned: "running",
     ApprovalRequested: "waiting_for_approval",
+    ApprovalAnswered: "running",
+    HandedOff: "running",
     TurnCompleted: "completed",
     TurnFailed: "failed",
     TurnCancelled: "cancelled",

@@ -24,8 +24,8 @@ async def tail(
     Parameters
     ----------
     topic
-        One of those that `headrace topics apply` creates, such as user-messages, session-log, agent-events, agent-specs,
-        agent-directory or dead-letters.
+        One of those that `headrace topics apply` creates, such as user-messages, session-log, agent-events,
+        agent-specs, agent-directory or dead-letters.
     session
         Only the records of this session.
     from_beginning

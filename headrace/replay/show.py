@@ -18,7 +18,9 @@ from schemas.content import TextBlock
 from schemas.effects import CallModel, CallTool, Effect
 from schemas.events import (
     AgentEvent,
+    ApprovalAnswered,
     ApprovalRequested,
+    HandedOff,
     ToolCalled,
     ToolReturned,
     TurnCancelled,
@@ -119,17 +121,23 @@ def _order(order: Effect) -> str:
 def _of_event(event: AgentEvent) -> str:
     match event:
         case ToolCalled() | ApprovalRequested():
-            return f"{event.call_id} {event.tool}"
+            said = f"{event.call_id} {event.tool}"
         case ToolReturned():
-            return f"{event.call_id} {'error: ' if event.is_error else ''}{printable(event.content)}"
+            said = f"{event.call_id} {'error: ' if event.is_error else ''}{printable(event.content)}"
+        case ApprovalAnswered():
+            by = f" by {event.by}" if event.by else ""
+            said = f"{event.call_id} {event.decision}{by}, {event.remaining} more needed"
+        case HandedOff():
+            said = f"to {event.to_agent} {printable(event.reason)}"
         case TurnCompleted():
-            return printable(event.text)
+            said = printable(event.text)
         case TurnFailed():
-            return f"{event.error.code}: {printable(event.error.message)}"
+            said = f"{event.error.code}: {printable(event.error.message)}"
         case TurnCancelled():
-            return printable(event.reason)
+            said = printable(event.reason)
         case _:
-            return event.turn_id
+            said = event.turn_id
+    return said
 
 
 def state_object(about: About, session: Session | None) -> dict[str, Any]:

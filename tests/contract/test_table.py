@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from simulation.worker import Tables
 
 from runtime.kafka import partition_for
 from runtime.settings import Settings
+from schemas.codec import encode
+from schemas.ids import call_id, turn_id
 from streams.app import create_app, create_table
 from streams.ports import Table
-from streams.store import HEAD_PREFIX, entry_key, head_key
+from streams.store import HEAD_PREFIX, Wait, decode_wait, entry_key, head_key, wait_key
 from streams.table import MemoryTable, RocksDBTable
 
 PARTITIONS = 2
@@ -90,6 +93,23 @@ async def test_heads_are_those_of_the_partition_and_nothing_else(table: Table) -
         assert sorted(table.heads(partition)) == sorted(f"head of {session_id}".encode() for session_id in ids[1:])
 
 
+async def test_what_waits_is_found_by_its_partition_until_it_waits_no_more(table: Table) -> None:
+    """Whoever is given a partition fires its timers: those of other partitions are another worker's."""
+    waits = {
+        ids[0]: Wait(
+            session_id=ids[0], call_id=call_id(turn_id(ids[0], 1), 2), due=datetime(2026, 5, partition + 1, tzinfo=UTC)
+        )
+        for partition, ids in IDS.items()
+    }
+    for partition, ids in IDS.items():
+        wait = waits[ids[0]]
+        table.put(partition, [(wait_key(wait.call_id), encode(wait)), (head_key(ids[0]), b"head")], 1)
+    for partition, ids in IDS.items():
+        assert [decode_wait(value) for value in table.waits(partition)] == [waits[ids[0]]]
+        table.put(partition, [(wait_key(waits[ids[0]].call_id), None)], 4)
+        assert list(table.waits(partition)) == []
+
+
 async def test_heads_may_be_read_while_others_are_written(table: Table) -> None:
     """As by `expire`, which gives way to other work in between: what was there is seen, each head once."""
     ids = IDS[0]
@@ -139,6 +159,7 @@ def persisted(table: RocksDBTable, partition: int) -> Any:
 
 PUT_FOR_EVER = """
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from contract.test_table import open_table

@@ -155,6 +155,43 @@ async def approval(stage: Stage) -> Sequence[str]:
     return ["approval"]
 
 
+async def approval_rules(stage: Stage) -> Sequence[str]:
+    """Two approve, of whom one changes the arguments; nobody decides in time; a call that need not wait."""
+    line = stage.line
+    await line.say("rules", SUM, id="m1", agent="four-eyes")
+    call = (await line.event("rules", "approval_requested", message_id="m1"))["call_id"]
+    for by, more in (("mallory", {}), ("ann", {}), ("bob", {"input": {"expression": "6*7"}}), ("ann", {})):
+        await line.command("approval_decision", "rules", call_id=call, decision="approve", by=by, **more)
+    await stage.end("m1")
+    await line.say("rules", SUM, id="m2", agent="impatient")
+    await stage.end("m2")
+    await line.ask("rules", '[[tool:calculator {"expression": "1+1"}]]', id="m3", agent="impatient")
+    return ["rules"]
+
+
+async def asks(stage: Stage) -> Sequence[str]:
+    """Two at once and a tool beside them; one that fails; one that takes too long; cancelled amid a question."""
+    line = stage.line
+    ask = '[[tool:ask_writer {"message": "%s"}]]'
+    await line.ask("asks", f"{ask % 'A line.'} {ask % 'Another.'} {SUM} All of them.", id="m1", agent="lead")
+    await line.ask("asks", f"{ask % '[[fault:400]]'} And this?", id="m2")
+    await line.ask("asks", f"{ask % '[[latency:3]] Slowly.'} And this?", id="m3")
+    await line.say("asks", f"{ask % '[[latency:3]] Slowly.'} And this?", id="m4")
+    await line.event("asks", "tool_called", message_id="m4")
+    await line.command("cancel_turn", "asks", by="ann")
+    await stage.end("m4")
+    await asyncio.sleep(1)
+    return ["asks", "asks~1.2", "asks~3.2", "asks~4.2"]
+
+
+async def handoff(stage: Stage) -> Sequence[str]:
+    """Passed on amid a turn; the next message is the other agent's."""
+    order = '[[tool:hand_off_to_writer {"message": "it is a poem"}]]'
+    await stage.line.ask("handoff", f"{order} Write a poem.", id="m1", agent="lead")
+    await stage.line.ask("handoff", "And another one.", id="m2")
+    return ["handoff"]
+
+
 async def queue(stage: Stage) -> Sequence[str]:
     """Messages wait for the running turn, in their order."""
     await stage.line.say("queue", "[[latency:1]] First.", id="m0")
@@ -297,6 +334,9 @@ SCENARIOS: dict[str, Callable[[Stage], Awaitable[Sequence[str]]]] = {
     "limits": limits,
     "cancel": cancel,
     "approval": approval,
+    "approval-rules": approval_rules,
+    "asks": asks,
+    "handoff": handoff,
     "queue": queue,
     "end-session": end_session,
     "expiry": expiry,

@@ -188,7 +188,7 @@ class _Retired:
         self._table = table
         self._names = names
         self.changelog_topic = table.changelog_topic
-        self.get, self.put = table.get, table.put
+        self.get, self.put, self.waits = table.get, table.put, table.waits
 
     def heads(self, partition: int) -> list[bytes]:
         marks = [b'"session_id":"%b"' % name.encode() for name in self._names]

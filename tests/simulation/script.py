@@ -11,6 +11,7 @@ from histories import check_prompt
 from simulation.invariants import Started
 from simulation.model_stream import ScriptedApi, streaming_client
 
+from agents.approval_rule import ApprovalRule
 from agents.catalog import Catalog
 from agents.limits import Limits
 from agents.models.port import DeltaSink, ModelClient, ModelCompletion, ModelFault, ModelOutcome
@@ -23,13 +24,15 @@ from schemas.usage import Usage
 
 Command = tuple[bytes | None, bytes]
 IDEMPOTENT = {"add": True, "pay": False, "send": False}
+SOON_EXPIRED = ApprovalRule(expires_seconds=20)
+"""At rest nobody decides: timers end what waits."""
 CATALOG = Catalog(
     {
         name: AgentSpec(
             name=name,
             instructions="Help.",
             tools=tuple(IDEMPOTENT),
-            approval=("send",),
+            approval={"send": SOON_EXPIRED},
             limits=Limits(queued_messages=2, model_calls_per_turn=5),
         )
         for name in ("assistant", "writer")
@@ -222,7 +225,7 @@ def draw_applied(rng: Random, number: int) -> Applied:
     if name == "helper" and rng.random() < 0.4:
         return name, None
     limits = Limits(queued_messages=rng.randint(1, 3), model_calls_per_turn=rng.randint(1, 5))
-    approval = rng.choice([(), ("send",), ("add", "send")])
+    approval = dict.fromkeys(rng.choice([(), ("send",), ("add", "send")]), SOON_EXPIRED)
     instructions = f"Help, as of {number}."
     return name, AgentSpec(
         name=name, instructions=instructions, tools=tuple(IDEMPOTENT), approval=approval, limits=limits

@@ -10,7 +10,7 @@ from simulation.run import Plan, play, told
 SEEDS = int(os.environ.pop("HEADRACE_SIM_SEEDS", "1000"))
 FIRST_SEED = int(os.environ.pop("HEADRACE_SIM_FIRST_SEED", "0"))
 SEEDS_PER_TEST = 50
-SEEDS_PER_FAULT = 150
+SEEDS_PER_FAULT = 300
 """In each of which a fault that is injected is found with some probability; most are found in the first ten."""
 
 

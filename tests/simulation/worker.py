@@ -17,7 +17,7 @@ from agents.tools.port import ToolContext, ToolDefinition, ToolOutcome
 from schemas.topics import SESSION_LOG
 from streams.pipeline import Capacity, Pipeline
 from streams.ports import Delivery, FencedError, Shell
-from streams.store import HEAD_PREFIX
+from streams.store import HEAD_PREFIX, WAIT_PREFIX
 
 CAPACITY = Capacity(model_calls_in_flight=3, tool_calls_in_flight=2, cached_sessions=2, record_linger_s=0)
 """So small that calls wait for a place, and sessions leave the cache."""
@@ -83,6 +83,9 @@ class Tables:
 
     def heads(self, partition: int) -> Iterable[bytes]:
         return [value for key, value in self.data[partition].items() if key.startswith(HEAD_PREFIX)]
+
+    def waits(self, partition: int) -> Iterable[bytes]:
+        return [value for key, value in self.data[partition].items() if key.startswith(WAIT_PREFIX)]
 
 
 class Roster:

@@ -57,6 +57,7 @@ def test_what_the_model_said_before_its_tools_is_said_once() -> None:
         "tool_use",
         "tool_use",
         "tool_result",
+        "approval",
         "tool_use",
         "tool_result",
         "assistant_message",

@@ -41,6 +41,9 @@ class DictTable:
     def heads(self, partition: int) -> list[bytes]:
         raise AssertionError(f"nobody asks for the heads of {partition}")
 
+    def waits(self, partition: int) -> list[bytes]:
+        raise AssertionError(f"nobody asks for what waits in {partition}")
+
 
 # Acknowledgements
 

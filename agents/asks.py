@@ -1,0 +1,151 @@
+"""Agents that ask agents: a call becomes a session of its own, whose end is the call's result; and hand-offs."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+from msgspec.structs import replace
+
+from agents.draft import Draft
+from agents.results import Result, take_result
+from agents.session import WAITING, CallKind, PendingCall
+from agents.spec import AgentSpec, ask_tool, handoff_tool
+from schemas.asks import AskedBy
+from schemas.content import TextBlock
+from schemas.events import HandedOff, ToolCalled
+from schemas.ids import child_session_id
+from schemas.log import CancelRequested, ChildEnded, MessageAccepted
+
+MESSAGE = "message"
+"""The argument of the tools that ask, and of those that hand off."""
+
+
+def definitions(spec: AgentSpec, spec_of: Callable[[str], AgentSpec | None]) -> Iterator[dict[str, Any]]:
+    """The tools that ask and hand off, as the model is told of them; agents that do not exist are left out."""
+    for name in spec.agents:
+        if (asked := spec_of(name)) is not None:
+            text = f"Ask the agent `{name}`, and wait for its answer. It sees your message only."
+            yield _definition(ask_tool(name), f"{text} {asked.description}", "What to ask, with all it must know.")
+    for name in spec.handoffs:
+        if (other := spec_of(name)) is not None:
+            text = f"Pass this conversation to the agent `{name}`, which sees all of it and goes on from here."
+            yield _definition(handoff_tool(name), f"{text} {other.description}", "Why, in one sentence.")
+
+
+def _definition(name: str, description: str, argument: str) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "properties": {MESSAGE: {"type": "string", "minLength": 1, "description": argument}},
+        "required": [MESSAGE],
+        "additionalProperties": False,
+    }
+    return {"name": name, "description": description.strip(), "input_schema": schema}
+
+
+def start_ask(draft: Draft, call: PendingCall, agent: str) -> None:
+    """Begin the session that answers; where that cannot be, the call has its result at once."""
+    turn = draft.turn
+    limits = draft.spec.limits
+    depth = 1 + (turn.asked_by.depth if turn.asked_by else 0)
+    message = call.input.get(MESSAGE)
+    child = child_session_id(draft.head.session_id, turn.number, call.step)
+    error = ""
+    if not isinstance(message, str) or not message.strip():
+        error = f"expected `{MESSAGE}` to be a text, got {message!r}: call it again with one"
+    elif draft.spec_of(agent) is None:
+        error = f"the agent `{agent}` does not exist any more: go on without it"
+    elif depth > limits.ask_depth:
+        error = f"expected at most {limits.ask_depth} agents that ask each other in a row: answer without `{agent}`"
+    elif turn.asks >= limits.asks_per_turn:
+        error = f"expected at most {limits.asks_per_turn} questions to agents in a turn: go on with what you have"
+    if error:
+        draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input)
+        take_result(draft, call, Result(error, is_error=True))
+        return
+    asked = replace(
+        call,
+        kind=CallKind.ASK,
+        since=draft.at,
+        child=child,
+        expires_at=draft.at + timedelta(seconds=limits.ask_seconds),
+    )
+    draft.exchange(call, asked)
+    draft.set_turn(asks=turn.asks + 1)
+    draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input, child_session_id=child)
+    draft.facts.append(
+        MessageAccepted(
+            session_id=child,
+            message_id=call.call_id,
+            content=(TextBlock(text=str(message)),),
+            at=draft.at,
+            agent=agent,
+            user_id=turn.user_id,
+            tenant=turn.tenant,
+            traceparent=turn.traceparent,
+            specs_offset=turn.specs_offset,
+            asked_by=AskedBy(session_id=draft.head.session_id, call_id=call.call_id, depth=depth),
+        )
+    )
+
+
+def returned(draft: Draft, call: PendingCall, event: ChildEnded) -> None:
+    """The child's turn has ended, in whatever way: the model is told how."""
+    turn = draft.turn
+    draft.set_turn(
+        asked_cost_micros=turn.asked_cost_micros + event.cost_micros,
+        asked_tokens=turn.asked_tokens + event.tokens,
+    )
+    take_result(draft, call, Result(event.content, is_error=event.is_error))
+
+
+def timed_out(draft: Draft, call: PendingCall) -> None:
+    """The child takes longer than an answer is worth: it is cancelled."""
+    seconds = (draft.at - call.since) // timedelta(seconds=1)
+    cancel_child(draft, call, f"nobody waits for longer than {seconds} s")
+    take_result(draft, call, Result(f"no answer within {seconds} s: go on without it", is_error=True))
+
+
+def cancel_child(draft: Draft, call: PendingCall, reason: str) -> None:
+    """End the session that a call waits for; one that has ended already says nothing."""
+    draft.facts.append(
+        CancelRequested(
+            session_id=call.child,
+            command_id=f"{call.call_id}/cancel",
+            at=draft.at,
+            message_id=call.call_id,
+            reason=reason,
+            asked_by=AskedBy(session_id=draft.head.session_id, call_id=call.call_id, depth=0),
+        )
+    )
+
+
+def hand_off(draft: Draft, call: PendingCall, agent: str) -> None:
+    """Let another agent go on with the conversation: it sees the whole transcript, and has its own tools and limits."""
+    turn = draft.turn
+    limit = draft.spec.limits.handoffs_per_turn
+    if draft.spec_of(agent) is None:
+        error = f"the agent `{agent}` does not exist any more: go on yourself"
+    elif turn.handoffs >= limit:
+        error = f"expected at most {limit} hand-offs in a turn: answer yourself"
+    else:
+        error = ""
+    if error:
+        draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input)
+        take_result(draft, call, Result(error, is_error=True))
+        return
+    reason = str(call.input.get(MESSAGE, ""))
+    draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input)
+    take_result(draft, call, Result(f"The conversation was passed to the agent `{agent}`, which goes on from here."))
+    draft.publish(HandedOff, call_id=call.call_id, to_agent=agent, reason=reason)
+    draft.set_turn(agent=agent, handoffs=turn.handoffs + 1)
+    draft.set(agent=agent)
+
+
+def give_back_waiting_time(draft: Draft, ended: PendingCall) -> None:
+    """The time that people and asked agents take is not the turn's; while several calls wait, it passes once."""
+    waited = max(draft.at - ended.since, timedelta(0))
+    still = tuple(
+        replace(call, since=draft.at) if call.kind in WAITING and call.call_id != ended.call_id else call
+        for call in draft.turn.pending
+    )
+    draft.set_turn(deadline=draft.turn.deadline + waited, pending=still)

@@ -1,0 +1,20 @@
+"""Sessions that work for another session: whom they answer."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct, UnsetType
+
+from schemas.ids import CallId, SessionId
+
+
+class AskedBy(Struct, frozen=True, kw_only=True):
+    """The call of another session that a message serves: the end of its turn is the result of that call."""
+
+    session_id: Annotated[SessionId, Meta(description="The session that asks.")]
+    call_id: Annotated[CallId, Meta(description="Its call that waits.")]
+    depth: Annotated[int, Meta(description="How many calls stand above the message: 1 where a person's turn asks.")]
+
+
+_WHO = Meta(description="The call of another session that waits for the end of this turn; a person's turn has none.")
+Asker = Annotated[AskedBy | None, _WHO]
+ToldAsker = Annotated[AskedBy | UnsetType, _WHO]
