@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from agents.session import CallKind, PendingCall, Session
+from agents.session import CallKind, PendingCall, Session, Turn
 from agents.tools.port import ToolContext, ToolFault, ToolOutcome, ToolReturn
 from agents.tools.toolbox import Toolbox
 from schemas.codec import cloud_event_headers, decode_call_tool
 from schemas.dead_letter import Cause
 from schemas.effects import CallTool
 from schemas.failure import Failure, FailureCode
-from schemas.ids import claim_id
+from schemas.ids import claim_id, tenant_of_session
 from schemas.log import ToolCompleted, ToolFailed, ToolStarted
 from schemas.refusal import UNREADABLE
 from streams.acknowledge import Acknowledger
@@ -90,20 +90,21 @@ class CallTools:
         """Whether the log now has an outcome of the call."""
         session = await self._sessions.at(partition, order.session_id, order.log_offset)
         pending = _pending(session, order)
-        if session is None or pending is None:
+        if session is None or session.head.turn is None or pending is None:
             return False  # The outcome is in the state already, or nobody waits for it.
+        turn = session.head.turn
         started = self._shell.clock()
         outcome: ToolOutcome = OUTCOME_UNKNOWN
         # The session says what is called: `tool-calls` is open to more writers than its log.
         if self._toolbox.is_idempotent(pending.tool):
-            outcome = await self._run(order, pending)
+            outcome = await self._run(order, turn, pending)
         elif pending.started_offset is None:
             claim = await self._claim(order, partition)
             pending = _pending(await self._sessions.at(partition, order.session_id, claim), order)
             if pending is None:
                 return False
             if pending.started_offset == claim:
-                outcome = await self._run(order, pending)
+                outcome = await self._run(order, turn, pending)
         now = self._shell.clock()
         event = _event(order, outcome, now, (now - started) // timedelta(milliseconds=1))
         await self._append(event, order, partition)
@@ -115,8 +116,14 @@ class CallTools:
         event = ToolStarted(session_id=order.session_id, call_id=order.call_id, at=now)
         return await self._append(event, order, partition)
 
-    async def _run(self, order: CallTool, call: PendingCall) -> ToolOutcome:
-        context = ToolContext(call_id=order.call_id, session_id=order.session_id, agent=order.agent)
+    async def _run(self, order: CallTool, turn: Turn, call: PendingCall) -> ToolOutcome:
+        context = ToolContext(
+            call_id=call.call_id,
+            session_id=order.session_id,
+            agent=turn.agent,
+            user_id=turn.user_id,
+            tenant=tenant_of_session(order.session_id, turn.tenant),
+        )
         outcome = await self._toolbox.run(call.tool, call.input, context=context, timeout_s=order.timeout_ms / 1000)
         if isinstance(outcome, ToolFault) and outcome.cause is not None:
             log.warning("tool_failed", call_id=order.call_id, tool=call.tool, exc_info=outcome.cause)
