@@ -45,8 +45,16 @@ def _given(struct: Struct) -> dict[str, Any]:
     for field in _fields(type(struct)):
         value = getattr(struct, field.name)
         if value != field.default:
-            found[field.encode_name] = _given(value) if isinstance(value, Struct) else msgspec.to_builtins(value)
+            found[field.encode_name] = _plain(value)
     return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Struct):
+        return _given(value)
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return msgspec.to_builtins(value)
 
 
 def spec_of(applied: AgentApplied) -> AgentSpec:

@@ -44,7 +44,7 @@ def plan_apply(known: Known, wanted: Mapping[str, AgentSpec], *, prune: bool, ke
         keep: what was replaced or removed longer ago is forgotten.
 
     Raises:
-        CorrectAgentsError: a worker that serves them would not have a tool that one names.
+        CorrectAgentsError: a worker that serves them would not have a tool that one names, or an agent.
     """
     changes = [_change(known, spec) for spec in wanted.values()]
     unchecked = _check_tools(known, list(wanted.values()))
@@ -52,6 +52,8 @@ def plan_apply(known: Known, wanted: Mapping[str, AgentSpec], *, prune: bool, ke
         standing = known.standing()
         gone = [name for name, entry in standing.items() if isinstance(entry.record, AgentApplied)]
         changes += [_removal(known, name) for name in gone if name not in wanted]
+    if not unchecked:
+        _check_others(known, wanted, {change.agent for change in changes if change.what == "removed"})
     return Plan(changes=tuple(changes), forgotten=_forgotten(known, keep), unchecked=unchecked)
 
 
@@ -104,6 +106,19 @@ def _check_tools(known: Known, wanted: Collection[AgentSpec]) -> bool:
                     f"{worker} has not ({', '.join(sorted(there))}): correct the name, or start the workers with it"
                 )
     return not tools
+
+
+def _check_others(known: Known, wanted: Mapping[str, AgentSpec], removed: Collection[str]) -> None:
+    """Those that an agent asks or hands over to must be there: the model is not offered one that is not."""
+    applied = {name for name, entry in known.standing().items() if isinstance(entry.record, AgentApplied)}
+    there = ({agent.name for agent in known.directory.agents(known.at)} | applied | wanted.keys()) - set(removed)
+    for spec in wanted.values():
+        missing = [name for name in (*spec.agents, *spec.handoffs) if name not in there]
+        if missing:
+            raise CorrectAgentsError(
+                f"agent [{spec.name}]: expected `agents` and `handoffs` among {', '.join(sorted(there))}, got "
+                f"{', '.join(missing)}: correct the name, or apply that agent too"
+            )
 
 
 def _forgotten(known: Known, keep: timedelta) -> tuple[bytes, ...]:

@@ -7,6 +7,7 @@ import pytest
 from histories import NOW, History, agent, catalog, encode_step, use
 
 from agents.applied import apply_record, read_spec_record, spec_fields, spec_of, spec_version
+from agents.approval_rule import ApprovalRule
 from agents.catalog import Catalog
 from agents.reducer import reduce
 from agents.spec import AgentSpec
@@ -100,6 +101,10 @@ def test_a_record_holds_the_whole_agent() -> None:
     record = msgspec.json.decode(applied(spec), type=AgentApplied)
     assert spec_of(record) == spec
     assert record.spec["limits"] == {"turn_seconds": 17}
+    by_rule = AgentSpec(name="a", instructions="x", tools=("add",), approval={"add": ApprovalRule(approvals=2)})
+    record = msgspec.json.decode(applied(by_rule), type=AgentApplied)
+    assert spec_of(record) == by_rule
+    assert record.spec["approval"] == {"add": {"approvals": 2}}
 
 
 def test_what_is_deleted_is_forgotten() -> None:

@@ -86,6 +86,17 @@ def test_a_tool_that_a_worker_lacks_is_refused() -> None:
     assert apply(known(), agent("helper")).unchecked
 
 
+def test_an_agent_that_asks_nobody_is_refused() -> None:
+    """Those that it asks are applied with it, or before, or in a worker's file; not removed by the same act."""
+    there = known((1, "old", agent("old")), workers=[("w1", ("add", "send"))])
+    asking = AgentSpec(name="asking", instructions="x", agents=("helper", "assistant"), handoffs=("old",))
+    with pytest.raises(CorrectAgentsError, match=r"\[asking\]: .* among asking, assistant, old, got helper"):
+        apply(there, asking)
+    assert said(apply(there, asking, agent("helper"))) == [("asking", "added"), ("helper", "added")]
+    with pytest.raises(CorrectAgentsError, match="got old"):
+        apply(there, asking, agent("helper"), prune=True)
+
+
 def test_versions_are_kept_while_a_turn_may_have_them() -> None:
     """Counted from when they were replaced, not from when they were applied; the newest stays for ever."""
     specs = [agent("a", turn_seconds=number + 1) for number in range(3)]
