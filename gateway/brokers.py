@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from gateway.problems import unavailable
+from runtime.ending import ended
 from runtime.kafka import client_arguments, group_id, projection_group, topic_name
 from runtime.settings import Settings
 from schemas.topics import TOPICS
@@ -21,6 +22,7 @@ RATE_WINDOW_S = 5.0
 FIRST_WAIT_S = 0.3
 """A rate needs two samples; whoever asks first, or after a while, waits so long for the second."""
 TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 2.0
 IDLE_S = 60.0
 """The connections are closed when nobody has asked for so long."""
 CLIENT_ID = "headrace-gateway-pipeline"
@@ -136,9 +138,9 @@ class Brokers:
         consumer, self._consumer = self._consumer, None
         admin, self._admin = self._admin, None
         if consumer is not None:
-            await consumer.stop()
+            await ended(consumer.stop(), "consumer", STOP_TIMEOUT_S)
         if admin is not None:
-            await admin.close()
+            await ended(admin.close(), "admin client", STOP_TIMEOUT_S)
         self._samples = []
 
     def _close_when_idle(self) -> None:

@@ -1,5 +1,6 @@
 """HTTP itself: what is not even a request is answered with a problem too, and not repeated in a log."""
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -16,6 +17,9 @@ ARGUMENTS: dict[str, Any] = {
     # A body that is small on the wire and large in memory is refused as what it is: not JSON.
     "auto_decompress": False,
 }
+
+EARLIER_S = 0.1
+"""Than aiohttp gives up waiting: a request that is cancelled in that very moment would be told twice that it ended."""
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +53,21 @@ class Protocol(RequestHandler):
     """One connection. aiohttp would answer with what it could not read, and log it, with a key that was in it."""
 
     __slots__ = ()
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # aiohttp's own name.
+        """Let the request end for `timeout` seconds, then cancel it.
+
+        aiohttp would wait so long once more before it does, and for ever where `timeout` is 0.
+        """
+        assert timeout is not None
+        task = self._task_handler
+        after_s = max(timeout - EARLIER_S, 0.0)
+        timer = None if task is None else asyncio.get_running_loop().call_later(after_s, task.cancel)
+        try:
+            await super().shutdown(timeout)
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def handle_error(
         self,

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from gateway.metrics import Metrics
 from gateway.problems import Code, Problem, unavailable
+from runtime.ending import cancelled, ended
 from runtime.kafka import client_arguments, topic_name
 from runtime.settings import Settings
 from schemas.audit import AuditEvent, audit_key
@@ -68,10 +69,10 @@ class Publisher:
                 await asyncio.wait_for(self._audits.join(), STOP_TIMEOUT_S)
             except TimeoutError:
                 log.error("audit_events_lost", count=self._audits.qsize())
-        for task in (self._connecting, self._auditing):
+        # The writer of audit events first: it has the producer made anew where that has failed.
+        for task in (self._auditing, self._connecting):
             if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+                await cancelled(task)
         if self._producer is not None:
             await _close(self._producer)
 
@@ -226,6 +227,6 @@ def _ignore(sending: "asyncio.Future[Any]") -> None:
 async def _close(producer: AIOKafkaProducer) -> None:
     """Send what waits, and close; brokers that are away are not waited for."""
     try:
-        await asyncio.wait_for(producer.stop(), STOP_TIMEOUT_S)
-    except (KafkaError, OSError, TimeoutError) as error:
+        await ended(producer.stop(), "producer", STOP_TIMEOUT_S)
+    except (KafkaError, OSError) as error:
         log.warning("producer_not_stopped", error=repr(error))

@@ -28,6 +28,7 @@ from gateway.publisher import Publisher
 from gateway.rate_limit import RateLimits
 from gateway.routes import ROUTES
 from runtime.agent_files import read_catalog
+from runtime.ending import end_process_within
 from runtime.settings import Settings
 from runtime.stores import postgres_url, redis_prefix, redis_url
 
@@ -38,11 +39,17 @@ REDIS_CONNECTIONS = 64
 BACKLOG = 1_024
 """Connections that wait to be taken: readers come back all at once when another gateway ends."""
 
+STOP_REST_S = 15.0
+"""For what comes after its drain timeout: a gateway sends what waits, and closes its connections."""
+
 log = structlog.get_logger(__name__)
 
 
 async def run_gateway(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM; raises `SettingsError`, or OSError where the address is taken."""
+    """Serve until SIGINT or SIGTERM; then this process ends in time, come what may.
+
+    Raises `SettingsError`, or OSError where the address is taken.
+    """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
@@ -54,6 +61,7 @@ async def run_gateway(settings: Settings) -> None:
         try:
             await stopping.wait()
         finally:
+            end_process_within(settings.gateway.drain_timeout_s + STOP_REST_S)
             ready.unlink(missing_ok=True)
             log.info("gateway_stopping", streams=parts.streams.count)
 

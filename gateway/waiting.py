@@ -11,6 +11,7 @@ from msgspec import Struct
 from gateway.feeds import BEGINNING, Follower
 from gateway.parts import Parts
 from gateway.problems import Problem
+from runtime.ending import cancelled
 from schemas.codec import decode_agent_event
 from schemas.events import TurnCancelled, TurnCompleted, TurnEnd, TurnFailed
 
@@ -56,9 +57,7 @@ class Waiting:
             await asyncio.wait((reading, closing), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             return reading.result() if reading.done() else None
         finally:
-            for task in (reading, closing):
-                task.cancel()
-            await asyncio.gather(reading, closing, return_exceptions=True)
+            await cancelled(reading, closing)
 
     async def _read(self) -> TurnEnd | None:
         if self._entries is None:

@@ -31,6 +31,7 @@ from gateway.websocket_frames import (
     Unfollowed,
 )
 from gateway.websocket_telling import frames_of
+from runtime.ending import cancelled
 from schemas.audit import Act, Outcome
 
 HEARTBEAT_S = 20.0
@@ -98,9 +99,7 @@ class Connection:
             await self._say_why(problem)
         finally:
             self._end.cancel()
-            for task in (*works, *self._followed.values()):
-                task.cancel()
-            await asyncio.gather(*works, *self._followed.values(), return_exceptions=True)
+            await cancelled(*works, *self._followed.values())
             await self._close(1000, b"")
 
     # What the client says.

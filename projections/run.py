@@ -15,8 +15,13 @@ from projections.projection import Projection, TableProjection
 from projections.redis_calls import RedisCalls
 from projections.source import KafkaSource
 from projections.tables import Tables
+from runtime.ending import end_process_within, heeding
 from runtime.settings import Settings
 from runtime.stores import SetStoreError, postgres_url, redis_prefix, redis_url
+
+STOP_PATIENCE_S = 8.0
+"""A batch takes milliseconds. One that takes longer than a rebuild's pause waits for a store or for brokers."""
+END_PROCESS_S = 30.0
 
 log = structlog.get_logger()
 
@@ -24,13 +29,21 @@ log = structlog.get_logger()
 async def run_projections(settings: Settings, names: Collection[str] = ()) -> None:
     """Run these projections, by default all, until SIGINT or SIGTERM; an error of ours in one stops all.
 
+    A process that was told to stop ends in time, come what may.
+
     Raises:
         SetStoreError: no store is set. ProjectionError: the database is not as it must be.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if not stopping.is_set():
+            stopping.set()
+            end_process_within(END_PROCESS_S)
+
     for signal_number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signal_number, stopping.set)
+        loop.add_signal_handler(signal_number, stop)
     try:
         await project(settings, stopping, names)
     finally:
@@ -43,7 +56,8 @@ async def project(settings: Settings, stopping: asyncio.Event, names: Collection
     chosen = _chosen(settings, names)
     if any(isinstance(projection, TableProjection) for projection in chosen):
         try:
-            await _migrated(postgres_url(settings), stopping)
+            if not await heeding(_migrated(postgres_url(settings), stopping), stopping, 0.0):
+                return
         except Stopped:
             return
     ready = settings.data_dir / "project.ready"
@@ -90,7 +104,8 @@ async def _run(settings: Settings, projection: Projection, stopping: asyncio.Eve
     store = store_of(settings, projection)
     source = KafkaSource(settings, projection, store.progress, stopping)
     try:
-        await follow(projection, source, store, stopping)
+        if not await heeding(follow(projection, source, store, stopping), stopping, STOP_PATIENCE_S):
+            log.warning("projection_given_up", projection=projection.name, hint="what it had begun will come again")
     finally:
         await store.close()
         await source.stop()

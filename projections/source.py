@@ -12,6 +12,7 @@ from projections.errors import StoreUnavailableError
 from projections.loop import FIRST_WAIT_S, LONGEST_WAIT_S, Progress, pause
 from projections.projection import Projection
 from projections.record import Record
+from runtime.ending import ended
 from runtime.kafka import client_arguments, projection_group, topic_name
 from runtime.lenient_records import accept_any_header_name
 from runtime.settings import Settings
@@ -96,11 +97,17 @@ class KafkaSource:
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
             self._taken.clear()
-            try:
-                await asyncio.wait_for(consumer.stop(), STOP_TIMEOUT_S)
-            except (TimeoutError, KafkaError) as error:
-                # Without a goodbye, the others take over after the session's timeout.
-                log.warning("left_without_goodbye", projection=self._projection.name, error=repr(error))
+            await self._leave(consumer)
+
+    async def _leave(self, consumer: AIOKafkaConsumer) -> None:
+        said = "the brokers do not answer"
+        try:
+            if await ended(consumer.stop(), "consumer", STOP_TIMEOUT_S):
+                return
+        except (OSError, KafkaError) as error:
+            said = repr(error)
+        # Without a goodbye, the others take over after the session's timeout.
+        log.warning("left_without_goodbye", projection=self._projection.name, error=said)
 
     async def _started(self) -> AIOKafkaConsumer:
         wait_s = FIRST_WAIT_S
@@ -108,8 +115,11 @@ class KafkaSource:
             consumer = self._make()
             try:
                 await consumer.start()
+            except asyncio.CancelledError:
+                await self._leave(consumer)
+                raise
             except (KafkaError, OSError) as error:
-                await consumer.stop()
+                await self._leave(consumer)
                 log.warning("brokers_unavailable", projection=self._projection.name, error=repr(error), wait_s=wait_s)
                 await pause(wait_s, self._stopping)
                 wait_s = min(wait_s * 2, LONGEST_WAIT_S)

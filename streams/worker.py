@@ -19,6 +19,7 @@ from agents.directory import Directory
 from agents.models.anthropic_client import AnthropicClient
 from agents.models.backoff import RetryPolicy
 from agents.models.prices import load_prices
+from runtime.ending import end_process_within
 from runtime.following import NotReadError
 from runtime.kafka import changelog_topic_name, client_arguments
 from runtime.log import setup_logging
@@ -37,6 +38,8 @@ from streams.roster import Roster
 log = structlog.get_logger(__name__)
 GC_ALLOCATIONS = 20_000
 """Between collections of the youngest generation: some milliseconds of full load."""
+STOP_REST_S = 25.0
+"""For what comes after its drain timeout: a worker records, commits, leaves the group and closes its tables."""
 EXPIRE_INTERVAL_S = 3_600.0
 RENEW_INTERVAL_S = 6 * 3_600.0
 """Kafka forgets the epoch of who writes nothing for a day, and who claimed what after seven days."""
@@ -153,6 +156,7 @@ class _Worker:
         try:
             await self._stop.wait()
         finally:
+            end_process_within(self._settings.drain_timeout_s + STOP_REST_S)
             for chore in chores:
                 chore.cancel()
             announce.retire()

@@ -1,6 +1,8 @@
 """A gateway on real servers: topics, a database and keys in Redis that are nobody else's, and clients with keys."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -116,6 +118,29 @@ async def projecting(settings: Settings, *names: str) -> AsyncIterator[None]:
     finally:
         stopping.set()
         await running
+
+
+async def run(settings: Settings, *arguments: str, data_dir: Path) -> asyncio.subprocess.Process:
+    """The command `headrace` with these arguments and settings."""
+    assert settings.postgres is not None
+    assert settings.redis is not None
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "headrace",
+        *arguments,
+        env={
+            **os.environ,
+            "HEADRACE_BROKERS": settings.brokers,
+            "HEADRACE_TOPIC_PREFIX": settings.topic_prefix,
+            "HEADRACE_PARTITIONS": str(settings.partitions),
+            "HEADRACE_POSTGRES": settings.postgres.get_secret_value(),
+            "HEADRACE_REDIS": settings.redis.get_secret_value(),
+            "HEADRACE_DATA_DIR": str(data_dir),
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
 
 
 @pytest_asyncio.fixture(loop_scope="session")

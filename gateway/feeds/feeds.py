@@ -22,6 +22,7 @@ from gateway.feeds.position import Position
 from gateway.feeds.streams import START, StreamId, Streams, stream_id
 from gateway.feeds.subscription import Subscription
 from gateway.problems import Code, Problem, unavailable
+from runtime.ending import cancelled
 from runtime.stores import REDIS_OUTAGES
 
 READ_AT_ONCE = 200
@@ -113,9 +114,7 @@ class Feeds:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Whoever still follows is told that the gateway stops."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancelled(*self._tasks)
         for feed in self._feeds.values():
             for follower in feed.followers:
                 follower.end(Problem(Code.STOPPING, "this gateway stops: connect again, and resume where you are"))

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from redis.asyncio import Redis
 
+from runtime.ending import cancelled
 from runtime.stores import REDIS_OUTAGES
 
 AT_ONCE = 500
@@ -45,8 +46,7 @@ class Subscription:
             try:
                 yield subscription
             finally:
-                sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)
+                await cancelled(sending)
         finally:
             await connection.disconnect(nowait=True)
 

@@ -8,7 +8,8 @@ from headrace.commands import GlobalContext
 def worker(*, name: str | None = None, context: GlobalContext) -> int:
     """Run one worker: it answers messages until it is stopped (Ctrl-C, SIGTERM).
 
-    A stopped worker takes nothing new, lets running calls finish (`drain_timeout_s`, 30 s), and leaves.
+    A stopped worker takes nothing new, lets running calls finish (`drain_timeout_s`, 30 s), and leaves; 25 s later its
+    process has ended in any case.
     Start as many as there are partitions, each with a data directory of its own.
 
     Example: `headrace worker --name mill-1 --data-dir /var/lib/headrace-1`

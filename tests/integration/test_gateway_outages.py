@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,14 +10,13 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from gateway_fixture import Answer, Door, door, stores
+from gateway_fixture import Answer, Door, door, run, stores
 from kafka_fixture import Broker, free_port
 from postgres_fixture import PostgresServer
 from valkey_fixture import ValkeyServer
 
 from headrace.records import read_topic
 from headrace.stack.kafka import EmbeddedKafka
-from runtime.settings import Settings
 from schemas.codec import decode_command
 from schemas.topics import USER_MESSAGES
 
@@ -139,27 +136,6 @@ async def test_an_open_gateway(embedded_kafka: Broker, postgres: str, valkey_ser
                 answer = await gateway.ask("GET", path, headers=headers)
                 assert (answer.status, answer.body["code"]) == (403, "foreign_origin"), (path, headers)
                 assert "Access-Control-Allow-Origin" not in answer.headers
-
-
-async def run(settings: Settings, *arguments: str, data_dir: Path) -> asyncio.subprocess.Process:
-    assert settings.postgres is not None
-    assert settings.redis is not None
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "headrace",
-        *arguments,
-        env={
-            **os.environ,
-            "HEADRACE_BROKERS": settings.brokers,
-            "HEADRACE_TOPIC_PREFIX": settings.topic_prefix,
-            "HEADRACE_POSTGRES": settings.postgres.get_secret_value(),
-            "HEADRACE_REDIS": settings.redis.get_secret_value(),
-            "HEADRACE_DATA_DIR": str(data_dir),
-        },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
 
 
 async def test_the_commands(embedded_kafka: Broker, postgres: str, valkey_server: ValkeyServer, tmp_path: Path) -> None:
