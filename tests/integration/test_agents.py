@@ -1,6 +1,7 @@
 """Agents are applied, changed and removed while workers run, die and come back; and everybody sees who is there."""
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -48,11 +49,12 @@ class Operator:
         self._brokers = cluster.kafka.bootstrap
         self.home = home
 
-    async def run(self, *arguments: str, expect: int = 0) -> tuple[list[Body], str]:
+    async def run(self, *arguments: str, expect: int = 0, command: str = "agents") -> tuple[list[Body], str]:
         """What it prints as JSON lines, and its errors."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "headrace", "agents", *arguments),
+            *(sys.executable, "-m", "headrace", command, *arguments),
             *("--json", "--brokers", self._brokers, "--topic-prefix", PREFIX, "--data-dir", str(self.home)),
+            env={**os.environ, "HEADRACE_AGENTS": str(self.home / "agents.toml")},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -167,6 +169,11 @@ async def test_a_running_turn_keeps_its_agent_through_kill_and_restart(stage: St
     assert models(line, "kept-2") == [OLD, OLD, OLD]
     await line.ask("kept-2", "hi", id="m3")
     assert models(line, "kept-2") == [OLD, OLD, OLD, NEWEST]
+    # Folded again by somebody else, each turn has the agent that it had.
+    for number in range(3):
+        (compared,), _ = await operator.run(f"kept-{number}", "--diff", command="replay")
+        assert compared["differences"] == []
+        assert compared["same"] >= 5
 
 
 async def test_what_is_the_same_is_left_alone_and_a_dry_run_writes_nothing(stage: Stage) -> None:
