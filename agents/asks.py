@@ -52,7 +52,7 @@ def start_ask(draft: Draft, call: PendingCall, agent: str) -> None:
     error = ""
     if not isinstance(message, str) or not message.strip():
         error = f"expected `{MESSAGE}` to be a text, got {message!r}: call it again with one"
-    elif draft.spec_of(agent) is None:
+    elif not _is_there(draft, agent):
         error = f"the agent `{agent}` does not exist any more: go on without it"
     elif depth > limits.ask_depth:
         error = f"expected at most {limits.ask_depth} agents that ask each other in a row: answer without `{agent}`"
@@ -123,7 +123,7 @@ def hand_off(draft: Draft, call: PendingCall, agent: str) -> None:
     """Let another agent go on with the conversation: it sees the whole transcript, and has its own tools and limits."""
     turn = draft.turn
     limit = draft.spec.limits.handoffs_per_turn
-    if draft.spec_of(agent) is None:
+    if not _is_there(draft, agent):
         error = f"the agent `{agent}` does not exist any more: go on yourself"
     elif turn.handoffs >= limit:
         error = f"expected at most {limit} hand-offs in a turn: answer yourself"
@@ -139,6 +139,11 @@ def hand_off(draft: Draft, call: PendingCall, agent: str) -> None:
     draft.publish(HandedOff, call_id=call.call_id, to_agent=agent, reason=reason)
     draft.set_turn(agent=agent, handoffs=turn.handoffs + 1)
     draft.set(agent=agent)
+
+
+def _is_there(draft: Draft, agent: str) -> bool:
+    spec = draft.spec_of(agent)
+    return spec is not None and spec.serves(draft.turn.tenant)
 
 
 def give_back_waiting_time(draft: Draft, ended: PendingCall) -> None:

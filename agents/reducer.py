@@ -39,7 +39,7 @@ from agents.tool_calls import call_tools, call_went_on
 from schemas.content import ToolUseBlock
 from schemas.events import TurnStarted
 from schemas.failure import FailureCode
-from schemas.ids import turn_id
+from schemas.ids import tenant_of_session, turn_id
 from schemas.log import (
     ApprovalDecided,
     CancelRequested,
@@ -147,8 +147,10 @@ def _start_waiting(draft: Draft) -> None:
 def _start(draft: Draft, message: MessageAccepted) -> None:
     agent = agent_of(draft, message)
     spec = draft.catalog.get(agent, message.specs_offset)
-    if spec is None:
-        turn_away(draft, message, unknown_agent(agent, draft.catalog.as_of(message.specs_offset)))
+    tenant = tenant_of_session(message.session_id, message.tenant)
+    if spec is None or not spec.serves(tenant):
+        known = draft.catalog.as_of(message.specs_offset).items()
+        turn_away(draft, message, unknown_agent(agent, [name for name, other in known if other.serves(tenant)]))
         return
     entry = UserEntry(turn=draft.head.turns + 1, message_id=message.message_id, content=message.content)
     too_much = entry_breach(draft, spec.limits, entry)
@@ -164,7 +166,7 @@ def _start(draft: Draft, message: MessageAccepted) -> None:
         deadline=draft.at + timedelta(seconds=spec.limits.turn_seconds),
         traceparent=message.traceparent,
         user_id=message.user_id,
-        tenant=message.tenant,
+        tenant=tenant,
         asked_by=message.asked_by,
         specs_offset=message.specs_offset,
     )

@@ -66,6 +66,10 @@ class AgentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             *(handoff_tool(agent) for agent in self.handoffs),
         )
 
+    def serves(self, tenant: str | None) -> bool:
+        """Whether the tenant may talk to the agent; None: whoever is of no tenant."""
+        return self.tenant is None or self.tenant == tenant
+
     def approval_rule(self, tool: str) -> ApprovalRule | None:
         """What calls of the tool wait for; None: they do not."""
         if isinstance(self.approval, dict):

@@ -37,7 +37,7 @@ from schemas.commands import (
     UserMessage,
 )
 from schemas.events import TurnEnd
-from schemas.fields import Decision
+from schemas.fields import ChangedInput, Decision
 from schemas.ids import MessageId, TargetCallId, TargetMessageId
 
 MAX_WAIT_S = 120
@@ -84,6 +84,11 @@ class ApprovalBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     id: MessageId | None = None
     reason: Reason = ""
     by: By | None = None
+    input: ChangedInput | None = None
+
+    def __post_init__(self) -> None:
+        if self.input is not None and self.decision == "deny":
+            raise ValueError("expected `input` with `approve` only, got it with `deny`: leave it out")
 
 
 class EndBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -166,6 +171,7 @@ async def post_approval(request: web.Request, parts: Parts, caller: Caller) -> w
         decision=body.decision,
         reason=body.reason,
         by=body.by or caller.name,
+        input=body.input,
     )
     return answer(await send_command(request, parts, caller, command), 202)
 

@@ -82,6 +82,7 @@ def command_of(frame: CommandFrames, caller: Caller) -> Command:
                 decision="approve" if isinstance(frame, Approve) else "deny",
                 reason=frame.reason,
                 by=caller.name,
+                input=frame.input if isinstance(frame, Approve) else None,
             )
         case End():
             return EndSession(session_id=frame.session_id, id=command_id, reason=frame.reason)

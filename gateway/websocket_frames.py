@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 from gateway.caller import Scope
 from schemas.commands import Agent, Content, Metadata, Reason, Text, UserId
 from schemas.failure import Failure
+from schemas.fields import ChangedInput
 from schemas.ids import MessageId, SessionId, TargetCallId, TargetMessageId
 from schemas.usage import Usage
 
@@ -73,10 +74,11 @@ class Cancel(CommandFrame, frozen=True, kw_only=True, tag="cancel"):
 
 
 class Approve(CommandFrame, frozen=True, kw_only=True, tag="approve"):
-    """Let a tool call run that waits for approval."""
+    """Let a tool call run that waits for approval, with other arguments where `input` has some."""
 
     call_id: TargetCallId
     reason: Reason = ""
+    input: ChangedInput | None = None
 
 
 class Deny(CommandFrame, frozen=True, kw_only=True, tag="deny"):

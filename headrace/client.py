@@ -184,9 +184,21 @@ class Headrace:
             CancelTurn(session_id=session_id, id=_new_id(), message_id=message_id, reason=reason, by=by)
         )
 
-    async def approve(self, session_id: str, call_id: str, *, reason: str = "", by: str | None = None) -> SentMessage:
-        """Let a tool call run that waits for approval; `call_id` is that of `ApprovalRequested`."""
-        return await self._send(_decision("approve", session_id, call_id, reason, by))
+    async def approve(
+        self,
+        session_id: str,
+        call_id: str,
+        *,
+        reason: str = "",
+        by: str | None = None,
+        input: dict[str, Any] | None = None,
+    ) -> SentMessage:
+        """Let a call run that waits for approval, with other arguments where `input` has some.
+
+        `call_id` is that of `ApprovalRequested`; `by` is needed where the agent's rule names approvers, or several.
+        """
+        decision = _decision("approve", session_id, call_id, reason, by)
+        return await self._send(msgspec.structs.replace(decision, input=input))
 
     async def deny(self, session_id: str, call_id: str, *, reason: str = "", by: str | None = None) -> SentMessage:
         """Refuse a tool call that waits for approval; the model learns the reason."""

@@ -326,3 +326,32 @@ def test_agents_that_pass_a_conversation_back_and_forth_come_to_an_end() -> None
         history.model_says(ToolUseBlock(id=f"u{number}", name=f"hand_off_to_{name}", input={"message": "yours"}))
     returned = [event for event in history.seen if isinstance(event, ToolReturned)]
     assert [event.is_error for event in returned] == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize(
+    ("session_id", "tenant"), [("beta:1", None), ("beta:1", "acme"), ("plain", None), ("plain", "beta")]
+)
+def test_an_agent_of_another_tenant_is_as_one_that_does_not_exist(session_id: str, tenant: str | None) -> None:
+    """Neither a message nor an agent reaches it; what a session's id says counts more than what the sender says."""
+    theirs = AgentSpec(name="theirs", instructions="Help.", tenant="acme")
+    ours = AgentSpec(name="ours", instructions="Help.", agents=("theirs",), handoffs=("theirs",))
+    history = History(catalog(ours, theirs), session_id)
+    history.say("m1", agent="theirs", tenant=tenant)
+    assert history.failure().code == FailureCode.UNKNOWN_AGENT
+    assert "theirs" not in history.failure().message.partition(", got")[0]
+    history.say("m2", agent="ours", tenant=tenant)
+    step = history.model_says(
+        ToolUseBlock(id="u1", name="ask_theirs", input={"message": "hi"}),
+        ToolUseBlock(id="u2", name="hand_off_to_theirs", input={"message": "hi"}),
+    )
+    assert step.facts == ()
+    assert [event.is_error for event in step.events if isinstance(event, ToolReturned)] == [True, True]
+
+
+def test_an_agent_serves_its_own_tenant() -> None:
+    """By the session's id, or by what the message says where the id says nothing."""
+    theirs = AgentSpec(name="theirs", instructions="Help.", tenant="acme")
+    for session_id, tenant in (("acme:1", None), ("acme:1", "beta"), ("plain", "acme")):
+        history = History(catalog(theirs), session_id)
+        (order,) = history.say("m1", tenant=tenant).effects
+        assert isinstance(order, CallModel)

@@ -10,7 +10,7 @@ import { Json } from "../parts/json.js";
 import { Notice, ProblemNotice } from "../parts/notice.js";
 import { Page } from "../parts/page.js";
 
-const CAUSES = ["not_json", "not_valid", "wrong_key", "too_large", "nothing_to_cancel", "nothing_to_approve", "nothing_to_answer", "no_such_agent", "not_quarantined", "not_in_log", "expired", "core_error"];
+const CAUSES = ["not_json", "not_valid", "wrong_key", "too_large", "nothing_to_cancel", "nothing_to_approve", "not_an_approver", "nothing_to_answer", "no_such_agent", "not_quarantined", "not_in_log", "expired", "core_error"];
 const EDITABLE = ["user-messages", "broadcasts"];
 const PER_PAGE = 50;
 
