@@ -13,7 +13,7 @@ from agents.spec import AgentSpec, ask_tool, handoff_tool
 from schemas.asks import AskedBy
 from schemas.content import TextBlock
 from schemas.events import HandedOff, ToolCalled
-from schemas.ids import child_session_id
+from schemas.ids import child_session_id, tenant_of_session
 from schemas.log import CancelRequested, ChildEnded, MessageAccepted
 
 MESSAGE = "message"
@@ -143,7 +143,7 @@ def hand_off(draft: Draft, call: PendingCall, agent: str) -> None:
 
 def _is_there(draft: Draft, agent: str) -> bool:
     spec = draft.spec_of(agent)
-    return spec is not None and spec.serves(draft.turn.tenant)
+    return spec is not None and spec.serves(tenant_of_session(draft.head.session_id, draft.turn.tenant))
 
 
 def give_back_waiting_time(draft: Draft, ended: PendingCall) -> None:

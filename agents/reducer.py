@@ -166,7 +166,7 @@ def _start(draft: Draft, message: MessageAccepted) -> None:
         deadline=draft.at + timedelta(seconds=spec.limits.turn_seconds),
         traceparent=message.traceparent,
         user_id=message.user_id,
-        tenant=tenant,
+        tenant=message.tenant,
         asked_by=message.asked_by,
         specs_offset=message.specs_offset,
     )

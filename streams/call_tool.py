@@ -17,7 +17,7 @@ from schemas.codec import cloud_event_headers, decode_call_tool
 from schemas.dead_letter import Cause
 from schemas.effects import CallTool
 from schemas.failure import Failure, FailureCode
-from schemas.ids import claim_id
+from schemas.ids import claim_id, tenant_of_session
 from schemas.log import ToolCompleted, ToolFailed, ToolStarted
 from schemas.refusal import UNREADABLE
 from streams.acknowledge import Acknowledger
@@ -122,7 +122,7 @@ class CallTools:
             session_id=order.session_id,
             agent=turn.agent,
             user_id=turn.user_id,
-            tenant=turn.tenant,
+            tenant=tenant_of_session(order.session_id, turn.tenant),
         )
         outcome = await self._toolbox.run(call.tool, call.input, context=context, timeout_s=order.timeout_ms / 1000)
         if isinstance(outcome, ToolFault) and outcome.cause is not None:
