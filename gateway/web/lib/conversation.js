@@ -55,11 +55,17 @@ export function take(conversation, record) {
       break;
     case "approval_requested":
       message.status = "waiting";
-      toolOf(turn, record).status = "approval";
+      Object.assign(toolOf(turn, record), { status: "approval", needed: record.approvals, approvers: record.approvers, approvedBy: [] });
       break;
+    case "approval_answered": {
+      const step = toolOf(turn, record);
+      step.needed = record.remaining;
+      if (record.decision === "approve") step.approvedBy = [...step.approvedBy, record.by];
+      break;
+    }
     case "tool_called":
       message.status = "running";
-      Object.assign(toolOf(turn, record), { status: "running", startedAt: record.at });
+      Object.assign(toolOf(turn, record), { status: "running", startedAt: record.at, child: record.child_session_id ?? null });
       break;
     case "tool_returned":
       message.status = "running";
@@ -120,7 +126,10 @@ function toolOf(turn, { call_id: callId, tool, input }) {
   const number = Number(callId.slice(callId.lastIndexOf("/") + 1));
   let step = turn.steps.get(number);
   if (step?.kind !== "tool") {
-    step = { kind: "tool", callId, tool, input: null, result: null, status: "running", startedAt: null, endedAt: null };
+    step = {
+      kind: "tool", callId, tool, input: null, result: null, status: "running", startedAt: null, endedAt: null,
+      child: null, needed: 1, approvers: [], approvedBy: [],
+    };
     turn.steps.set(number, step);
   }
   if (input) step.input = input;
