@@ -13,6 +13,8 @@ import aiokafka
 from runtime.kafka import changelog_topic_name, partition_for
 from runtime.settings import Settings
 
+FILL_TIMEOUT_MS = 300_000
+"""A batch waits while the broker writes gigabytes of others to its disk."""
 MAX_BATCH_BYTES = 512 * 1024
 BATCHES_UNDER_WAY = 16
 NAME_DIGITS = 8
@@ -51,7 +53,10 @@ async def copy_sessions(settings: Settings, names: Names, count: int) -> int:
     for number in range(count):
         numbers[names.partition(number)].append(number)
     producer = aiokafka.AIOKafkaProducer(
-        bootstrap_servers=settings.brokers, max_batch_size=MAX_BATCH_BYTES, max_request_size=8 << 20
+        bootstrap_servers=settings.brokers,
+        max_batch_size=MAX_BATCH_BYTES,
+        max_request_size=8 << 20,
+        request_timeout_ms=FILL_TIMEOUT_MS,
     )
     await producer.start()
     try:
