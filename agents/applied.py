@@ -11,7 +11,7 @@ from agents.catalog import Catalog
 from agents.session import Session
 from agents.spec import AgentSpec
 from schemas.directory import AgentApplied, SpecRecord, agent_of_key, decode_spec_record
-from schemas.log import MessageAccepted, SessionEvent
+from schemas.log import BroadcastAccepted, MessageAccepted, SessionEvent
 from schemas.refusal import UNREADABLE
 
 VERSION_CHARACTERS = 12
@@ -71,7 +71,7 @@ def spec_of(applied: AgentApplied) -> AgentSpec:
 
 def specs_offset_of(session: Session | None, event: SessionEvent) -> int:
     """How far `agent-specs` must have been read to fold `event` into `session`; -1: the files are enough."""
-    newest = event.specs_offset if isinstance(event, MessageAccepted) else -1
+    newest = event.specs_offset if isinstance(event, MessageAccepted | BroadcastAccepted) else -1
     if session is None:
         return newest
     turn = -1 if session.head.turn is None else session.head.turn.specs_offset

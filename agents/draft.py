@@ -16,9 +16,9 @@ from schemas.dead_letter import Cause
 from schemas.effects import Effect
 from schemas.events import AgentEvent
 from schemas.ids import turn_id
-from schemas.log import CancelRequested, ChildEnded, MessageAccepted, SessionEvent
+from schemas.log import BroadcastAccepted, CancelRequested, ChildEnded, MessageAccepted, SessionEvent
 
-SessionFact = MessageAccepted | CancelRequested | ChildEnded
+SessionFact = MessageAccepted | BroadcastAccepted | CancelRequested | ChildEnded
 """What a session says to another one."""
 ENTRY_OVERHEAD_BYTES = 100
 """Keys, ids and punctuation of a stored entry, roughly."""
@@ -162,6 +162,17 @@ def settled(before: Head, after: Head) -> Iterator[str]:
     for call in before.turn.pending if before.turn else ():
         if call.call_id not in still:
             yield call.call_id
+    if before.gathering is not None and before.gathering.is_open and not _gathers(after):
+        yield deadline_id(before.session_id)
+
+
+def _gathers(head: Head | None) -> bool:
+    return head is not None and head.gathering is not None and head.gathering.is_open
+
+
+def deadline_id(session_id: str) -> str:
+    """What waits for the deadline of the session's broadcast, where a call would: a step before the first."""
+    return f"{turn_id(session_id, 1)}/0"
 
 
 def new_timers(before: Head | None, after: Head | None) -> Iterator[Timer]:
@@ -174,8 +185,13 @@ def new_timers(before: Head | None, after: Head | None) -> Iterator[Timer]:
 
 def timers(head: Head | None) -> dict[str, datetime]:
     """Until when each call of a session waits, by call id."""
-    turn = head.turn if head else None
-    return {call.call_id: call.expires_at for call in turn.pending if call.expires_at} if turn else {}
+    if head is None:
+        return {}
+    calls = head.turn.pending if head.turn else ()
+    waits = {call.call_id: call.expires_at for call in calls if call.expires_at}
+    if head.gathering is not None and head.gathering.deadline is not None:
+        waits[deadline_id(head.session_id)] = head.gathering.deadline
+    return waits
 
 
 def size_bytes(entry: Entry) -> int:

@@ -6,7 +6,7 @@ from agents.draft import Refusal
 from agents.session import Decided
 from schemas.dead_letter import Cause
 from schemas.failure import Failure, FailureCode
-from schemas.log import ApprovalDecided, CancelRequested, SessionReleaseRequested
+from schemas.log import ApprovalDecided, BroadcastAccepted, CancelRequested, SessionReleaseRequested
 
 
 def limit_reached(code: FailureCode, limit: int, what: str) -> Failure:
@@ -70,6 +70,16 @@ def unknown_agent(agent: str, known: Iterable[str]) -> Failure:
 def session_ended(session_id: str) -> Failure:
     error = f"expected a session that goes on, got `{session_id}`, which was ended: use another session_id"
     return Failure(code=FailureCode.SESSION_ENDED, message=error)
+
+
+def gathers(session_id: str) -> Failure:
+    error = f"expected a session with an agent, got `{session_id}`, which gathers replies: use another session_id"
+    return Failure(code=FailureCode.SESSION_ENDED, message=error)
+
+
+def id_in_use(event: BroadcastAccepted) -> Refusal:
+    error = f"expected a broadcast in a session of its own, got `{event.session_id}`, which is a conversation: "
+    return Refusal(Cause.ID_IN_USE, f"{error}send it again with another id")
 
 
 UNUSABLE_ANSWERS = {

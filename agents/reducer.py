@@ -24,6 +24,7 @@ from agents.failures import (
     unexpected_stop,
     unknown_agent,
 )
+from agents.gathering import begin_gathering, gathering_went_on
 from agents.model_call import call_model
 from agents.quarantine import release
 from agents.session import (
@@ -42,6 +43,7 @@ from schemas.failure import FailureCode
 from schemas.ids import tenant_of_session, turn_id
 from schemas.log import (
     ApprovalDecided,
+    BroadcastAccepted,
     CancelRequested,
     ChildEnded,
     MessageAccepted,
@@ -71,7 +73,7 @@ def reduce(catalog: Catalog, session: Session | None, event: SessionEvent, offse
     An event that the state already reflects changes nothing and orders nothing.
     """
     if session is None:
-        if not isinstance(event, MessageAccepted):
+        if not isinstance(event, MessageAccepted | BroadcastAccepted):
             return _without_session(event)
         session = Session(Head(session_id=event.session_id, log_offset=-1, updated_at=event.at))
     elif offset <= session.head.log_offset:
@@ -79,7 +81,11 @@ def reduce(catalog: Catalog, session: Session | None, event: SessionEvent, offse
     draft = Draft(catalog, session, event, offset)
     if isinstance(event, Remembered) and not _is_new(draft, event):
         return Step(session=session)
+    if draft.head.gathering is not None and gathering_went_on(draft, event):
+        return draft.step()
     match event:
+        case BroadcastAccepted():
+            begin_gathering(draft, event)
         case MessageAccepted():
             _accept(draft, event)
         case ModelCompleted() | ModelFailed():

@@ -89,6 +89,35 @@ class Turn(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return next((call for call in self.pending if call.call_id == call_id), None)
 
 
+class Gathering(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a session that gathers the replies to a broadcast waits for; the replies are in the transcript.
+
+    `deadline` is gone when the gathering has ended; `waiting` are the agents that have not replied, also after that.
+    `missing` are those that were never asked, and `counted` the replies that `needed` is about.
+    """
+
+    broadcast_id: str
+    agents: tuple[str, ...]
+    waiting: tuple[str, ...]
+    needed: int
+    wants_all: bool
+    deadline: datetime | None = None
+    missing: tuple[str, ...] = ()
+    counted: int = 0
+    tokens: int = 0
+    cost_micros: int = 0
+    reply_to: str | None = None
+    user_id: str | None = None
+    tenant: str | None = None
+    traceparent: str | None = None
+    specs_offset: int = -1
+    asked_by: AskedBy | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.deadline is not None
+
+
 class Head(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What of a session is rewritten at each event; its size does not grow with the conversation.
 
@@ -115,6 +144,12 @@ class Head(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The last commands other than messages, so that one that is accepted again is not followed again."""
     given_up: tuple[str, ...] = ()
     """The last model calls whose turn ended before their outcome came: it may be on its way, and paid for."""
+    gathering: Gathering | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it waits for something that ends by itself."""
+        return self.turn is not None or (self.gathering is not None and self.gathering.is_open)
 
 
 class UserEntry(Struct, frozen=True, kw_only=True, tag="user"):
@@ -166,8 +201,8 @@ class Session(Struct, frozen=True):
     transcript: tuple[Entry, ...] = ()
 
     def is_idle_since(self, time: datetime) -> bool:
-        """Whether no turn runs and nothing has happened after `time`."""
-        return self.head.turn is None and self.head.updated_at <= time
+        """Whether no turn runs, nothing is gathered, and nothing has happened after `time`."""
+        return not self.head.is_busy and self.head.updated_at <= time
 
     def knows(self, message_id: str) -> bool:
         """Whether the message was accepted before: answered, being answered, or queued."""

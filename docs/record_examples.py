@@ -17,6 +17,9 @@ from schemas.effects import CallModel, CallTool
 from schemas.events import (
     ApprovalAnswered,
     ApprovalRequested,
+    BroadcastCompleted,
+    BroadcastDelivered,
+    BroadcastReplied,
     DeltaReset,
     HandedOff,
     TextDelta,
@@ -28,9 +31,11 @@ from schemas.events import (
     TurnStarted,
 )
 from schemas.failure import Failure, FailureCode
+from schemas.gather import GATHERER, AudienceOf, GatheredReply, Quorum, gathering_session_id, reply_session_id
 from schemas.ids import call_id, child_session_id, claim_id, derived_message_id, turn_id
 from schemas.log import (
     ApprovalDecided,
+    BroadcastAccepted,
     CancelRequested,
     ChildEnded,
     MessageAccepted,
@@ -62,6 +67,14 @@ OVERLOADED = Failure(
 )
 PNG_HEAD = "iVBORw0KGgo="
 EVENT: dict[str, Any] = {"session_id": SESSION, "turn_id": TURN, "message_id": MESSAGE, "at": NOW, "agent": AGENT}
+CAST, GATHERING = "b-7", gathering_session_id("b-7")
+CHILD: dict[str, Any] = {"child_session_id": reply_session_id(CAST, AGENT)}
+CAST_EVENT: dict[str, Any] = {
+    "session_id": GATHERING,
+    "turn_id": turn_id(GATHERING, 1),
+    "message_id": CAST,
+    "at": NOW,
+}
 ORDER: dict[str, Any] = {"session_id": SESSION, "turn_id": TURN, "agent": AGENT, "log_offset": 17}
 
 
@@ -132,6 +145,16 @@ COMMANDS = (
     Example(name="approve", record=ApprovalDecision(session_id=SESSION, call_id=TOOL_CALL, decision="approve")),
     Example(name="end", record=EndSession(session_id=SESSION, reason="the user asked to be forgotten")),
     Example(name="release", record=ReleaseSession(session_id=SESSION, reason="corrected in 1.4", by="u-7")),
+    Example(
+        name="gathers",
+        record=Broadcast(
+            id=CAST,
+            text="What did you do today?",
+            audience=AudienceOf(capability="arithmetic"),
+            gather=Quorum(quorum=2),
+            deadline=30,
+        ),
+    ),
     Example(name="all", record=Broadcast(text="What did you do today?")),
     Example(
         name="some",
@@ -241,6 +264,20 @@ FACTS = (
     ),
     Example(
         name="fact",
+        record=BroadcastAccepted(
+            session_id=GATHERING,
+            broadcast_id=CAST,
+            content=(TextBlock(text="What did you do today?"),),
+            gather="first",
+            deadline=NOW + timedelta(seconds=30),
+            at=NOW,
+        ),
+        id="broadcasts/2/7",
+        by="route_broadcast",
+        traced=True,
+    ),
+    Example(
+        name="fact",
         record=TimerFired(session_id=SESSION, call_id=TOOL_CALL, due=NOW, at=NOW),
         id=f"{TOOL_CALL}/timer",
         by="timers",
@@ -274,6 +311,21 @@ EVENTS = (
     _happened(TurnCompleted(seq=4, text="6 * 7 is 42.", usage=USAGE, cost_micros=60, **EVENT)),
     _happened(TurnFailed(seq=2, error=OVERLOADED, **EVENT)),
     _happened(TurnCancelled(seq=2, reason="not needed any more", by="u-7", **EVENT)),
+)
+
+GATHERED = (
+    _happened(BroadcastDelivered(seq=1, agent=AGENT, **CHILD, **CAST_EVENT)),
+    _happened(BroadcastReplied(seq=2, agent=AGENT, content="I multiplied.", **CHILD, **CAST_EVENT)),
+    _happened(
+        BroadcastCompleted(
+            seq=3,
+            agent=GATHERER,
+            reason="gathered",
+            replies=(GatheredReply(agent=AGENT, content="I multiplied."),),
+            cost_micros=60,
+            **CAST_EVENT,
+        )
+    ),
 )
 
 DELTAS = (
@@ -387,6 +439,7 @@ EXAMPLES: tuple[Example, ...] = (
     *FACTS,
     *ORDERS,
     *EVENTS,
+    *GATHERED,
     *DELTAS,
     *AUDITED,
     *APPLIED,

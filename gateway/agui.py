@@ -39,6 +39,9 @@ from schemas.events import (
     AgentEvent,
     ApprovalAnswered,
     ApprovalRequested,
+    BroadcastCompleted,
+    BroadcastDelivered,
+    BroadcastReplied,
     DeltaReset,
     HandedOff,
     TextDelta,
@@ -146,6 +149,8 @@ class Translation:
             case ApprovalRequested() | ApprovalAnswered() | HandedOff():
                 yield from self._ensure_run(event.turn_id, at)
                 yield from self._leave_text(event.call_id)
+                yield _custom(event, at)
+            case BroadcastDelivered() | BroadcastReplied() | BroadcastCompleted():
                 yield _custom(event, at)
             case TurnCompleted() | TurnFailed() | TurnCancelled():
                 yield from self._end(event, at)

@@ -10,6 +10,9 @@ from schemas.events import (
     AgentEvent,
     ApprovalAnswered,
     ApprovalRequested,
+    BroadcastCompleted,
+    BroadcastDelivered,
+    BroadcastReplied,
     DeltaReset,
     HandedOff,
     TextDelta,
@@ -83,6 +86,12 @@ def _of_event(event: AgentEvent, position: Position) -> Iterator[Told]:
             yield Status(**turn, **decided, agent=event.agent, state=WAITS if event.remaining else "running")
         case HandedOff():
             yield Status(**turn, agent=event.to_agent, state="running", call_id=event.call_id, reason=event.reason)
+        case BroadcastDelivered():
+            yield Status(**turn, agent=event.agent, state="running")
+        case BroadcastReplied():
+            yield Status(**turn, agent=event.agent, state="completed" if event.late else "running")
+        case BroadcastCompleted():
+            yield Status(**turn, agent=event.agent, state="completed", reason=event.reason)
         case TurnCompleted():
             # Whoever has only the first of the two frames, and resumes, gets both again.
             before = str(Position(position.event - 1, position.delta))

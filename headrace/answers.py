@@ -14,10 +14,10 @@ from headrace.errors import ReadAgainError
 from runtime.kafka import topic_name
 from runtime.settings import Settings
 from schemas.codec import decode_agent_event
-from schemas.events import TurnCancelled, TurnCompleted, TurnEnd, TurnFailed
+from schemas.events import BroadcastCompleted, TurnCancelled, TurnCompleted, TurnEnd, TurnFailed
 from schemas.topics import AGENT_EVENTS
 
-_Waiting = dict[str, set[asyncio.Future[TurnEnd]]]
+_Waiting = dict[str, set["asyncio.Future[Any]"]]
 """Who waits in one session, by message id."""
 
 
@@ -51,15 +51,26 @@ class Answers:
 
         Each caller has a future of its own: one who gives up takes nothing from another who waits for the same message.
         """
+        with self._expecting(session_id, message_id) as future:
+            yield future
+
+    @contextmanager
+    def gathering(self, session_id: str, broadcast_id: str) -> Iterator[asyncio.Future[BroadcastCompleted]]:
+        """What a broadcast gathers in this session, for the time of the `with` block, in which it is sent."""
+        with self._expecting(session_id, broadcast_id) as future:
+            yield future
+
+    @contextmanager
+    def _expecting(self, session_id: str, message_id: str) -> Iterator["asyncio.Future[Any]"]:
         place = (session_id.encode(), message_id)
-        future: asyncio.Future[TurnEnd] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._pending.setdefault(place[0], {}).setdefault(message_id, set()).add(future)
         try:
             yield future
         finally:
             self._forget(*place, future)
 
-    def _forget(self, key: bytes, message_id: str, future: asyncio.Future[TurnEnd]) -> None:
+    def _forget(self, key: bytes, message_id: str, future: "asyncio.Future[Any]") -> None:
         if future.done() and not future.cancelled():
             # Where the caller's own send failed, nobody looks at the reader's failure.
             future.exception()
@@ -100,7 +111,7 @@ def _resolve(waiting: _Waiting, value: bytes) -> None:
     except msgspec.DecodeError:
         # Somebody else's record, or one of a later version: no answer that this reader could give.
         return
-    if isinstance(event, TurnCompleted | TurnFailed | TurnCancelled):
+    if isinstance(event, TurnCompleted | TurnFailed | TurnCancelled | BroadcastCompleted):
         for future in waiting.get(event.message_id, ()):
             if not future.done():
                 future.set_result(event)

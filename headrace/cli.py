@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from headrace.commands.agents import agents
+from headrace.commands.broadcast import broadcast
 from headrace.commands.chat import chat
 from headrace.commands.demo import demo
 from headrace.commands.dev import dev
@@ -56,6 +57,7 @@ app.command(demo)
 app.command(worker)
 app.command(topics)
 app.command(send)
+app.command(broadcast)
 app.command(chat)
 app.command(tail)
 app.command(agents)

@@ -29,13 +29,18 @@ from runtime.settings import Security, Settings
 from schemas.codec import cloud_event_headers, decode_broadcast, decode_command, encode
 from schemas.commands import ApprovalDecision, Broadcast, CancelTurn, Command, EndSession, UserMessage
 from schemas.content import UserBlock
-from schemas.events import TurnEnd
-from schemas.topics import BROADCASTS, MAX_PUBLIC_IN_BYTES, USER_MESSAGES, Topic
+from schemas.events import BroadcastCompleted, TurnEnd
+from schemas.gather import Audience, AudienceOf, Quorum, gathering_session_id, own_broadcast_id
+from schemas.topics import BROADCASTS, MAX_PUBLIC_IN_BYTES, USER_MESSAGES
 
 DEFAULT_BROKERS = "127.0.0.1:9092"
 DEFAULT_ANSWER_TIMEOUT_S = 600.0
 """As long as a turn may take by default."""
+GATHERING_GRACE_S = 10.0
+"""A broadcast whose deadline has come is told then: so much later it is, where any worker runs."""
 SOURCE = "/headrace/client"
+To = Literal["all"] | AudienceOf | Iterable[str]
+"""The audience of a broadcast: `all`, the agents' names, or a capability or tenant."""
 
 
 class MessageFields(TypedDict, total=False):
@@ -53,12 +58,20 @@ class MessageFields(TypedDict, total=False):
 
 
 class BroadcastFields(TypedDict, total=False):
-    """What a broadcast can say besides its text; after `expires_at` it is not delivered any more."""
+    """What a broadcast can say besides its text; after `expires_at` it is not delivered any more.
+
+    With `gather`, the replies come together in the session `{id}:@`, until the `deadline`: seconds, or a time; what was
+    gathered is also sent to the session `reply_to`.
+    """
 
     id: str | None
     sender: str | None
     tenant: str | None
+    gather: Literal["none", "first", "all"] | Quorum
+    deadline: int | datetime | None
+    reply_to: str | None
     expires_at: datetime | None
+    hops: int
     metadata: dict[str, str]
 
 
@@ -208,31 +221,58 @@ class Headrace:
         """Forget the conversation: a running turn is cancelled, later messages are refused."""
         return await self._send(EndSession(session_id=session_id, id=_new_id(), reason=reason))
 
-    async def broadcast(
-        self, text: str, audience: Literal["all"] | Iterable[str] = "all", **fields: Unpack[BroadcastFields]
-    ) -> SentMessage:
+    async def broadcast(self, text: str, audience: To = "all", **fields: Unpack[BroadcastFields]) -> SentMessage:
         """Send a message to many agents; each answers in a session of its own, named `{id}:{agent}`."""
-        to: Literal["all"] | tuple[str, ...] = "all" if audience == "all" else tuple(audience)
-        given: dict[str, Any] = {**fields, "id": fields.get("id") or _new_id()}
-        broadcast = Broadcast(text=text, audience=to, **given)
-        value = _checked(broadcast, decode_broadcast)
+        return await self._send(_broadcast(text, audience, fields))
+
+    async def gather(
+        self,
+        text: str,
+        audience: To = "all",
+        *,
+        timeout_s: float = DEFAULT_ANSWER_TIMEOUT_S,
+        **fields: Unpack[BroadcastFields],
+    ) -> BroadcastCompleted:
+        """Send a message to many agents and await what is gathered: all replies, unless `gather` says otherwise.
+
+        Its `reason` says whether as much came as was asked for. The deadline is `timeout_s`, unless one is given.
+
+        Raises:
+            KeepWaitingError: nothing within `timeout_s` and 10 s more: no worker runs, or the broadcast was refused.
+            CorrectMessageError, RetryWithSameIdError, ReadAgainError: as `ask`.
+        """
+        given: BroadcastFields = {**fields}
+        given.setdefault("gather", "all")
+        given.setdefault("deadline", max(1, int(timeout_s)))
+        broadcast = _broadcast(text, audience, given)
         assert broadcast.id is not None
-        return await self._publish(BROADCASTS, broadcast, value, broadcast.id, broadcast.id)
+        await self._answers.start()
+        with self._answers.gathering(gathering_session_id(broadcast.id), broadcast.id) as completed:
+            await self._send(broadcast)
+            try:
+                return await asyncio.wait_for(completed, timeout_s + GATHERING_GRACE_S)
+            except TimeoutError:
+                raise KeepWaitingError(
+                    f"broadcast {broadcast.id} has not ended after {timeout_s + GATHERING_GRACE_S:g} s: is a worker "
+                    "running, or was it refused? `headrace dlq list` shows that; follow its session for the replies",
+                    broadcast.id,
+                ) from None
 
     def replies(self, broadcast: SentMessage, agents: Iterable[str]) -> AsyncIterator[TurnEnd]:
         """The agents' ends of turn to a broadcast, as they come; ends when each of these agents has one."""
         sessions = {f"{broadcast.id}:{agent}" for agent in agents}
         return read_replies(self._settings, sessions, broadcast.timestamp_ms)
 
-    async def _send(self, command: Command) -> SentMessage:
-        assert command.id is not None
-        value = _checked(command, decode_command)
-        return await self._publish(USER_MESSAGES, command, value, command.session_id, command.id)
-
-    async def _publish(self, topic: Topic, record: msgspec.Struct, value: bytes, key: str, id: str) -> SentMessage:
+    async def _send(self, record: Command | Broadcast) -> SentMessage:
+        record_id = record.id
+        assert record_id is not None
+        if isinstance(record, Broadcast):
+            topic, key, value = BROADCASTS, record_id, _checked(record, decode_broadcast)
+        else:
+            topic, key, value = USER_MESSAGES, record.session_id, _checked(record, decode_command)
         if self._producer is None:
             raise RuntimeError("expected an open client: use `async with Headrace(...) as headrace`")
-        headers = cloud_event_headers(record, id=id, source=SOURCE, at=datetime.now(UTC), subject=key)
+        headers = cloud_event_headers(record, id=record_id, source=SOURCE, at=datetime.now(UTC), subject=key)
         try:
             sent = await self._producer.send_and_wait(
                 topic_name(self._settings, topic), value, key=key.encode(), headers=headers
@@ -241,15 +281,25 @@ class Headrace:
             raise CorrectMessageError(_too_large(len(value))) from error
         except KafkaError as error:
             raise RetryWithSameIdError(
-                f"the brokers at {self._settings.brokers} did not confirm message {id} ({error!r}): it may have "
+                f"the brokers at {self._settings.brokers} did not confirm message {record_id} ({error!r}): it may have "
                 "arrived; send it again with the same id, and it is answered once",
-                id,
+                record_id,
             ) from error
-        return SentMessage(id=id, partition=sent.partition, offset=sent.offset, timestamp_ms=sent.timestamp)
+        return SentMessage(id=record_id, partition=sent.partition, offset=sent.offset, timestamp_ms=sent.timestamp)
 
 
 def _new_id() -> str:
     return uuid.uuid4().hex
+
+
+def _broadcast(text: str, audience: To, fields: BroadcastFields) -> Broadcast:
+    to: Audience = audience if audience == "all" or isinstance(audience, AudienceOf) else tuple(audience)
+    broadcast_id = own_broadcast_id(fields.get("id") or _new_id(), fields.get("tenant"))
+    given: dict[str, Any] = {**fields, "id": broadcast_id}
+    try:
+        return Broadcast(text=text, audience=to, **given)
+    except ValueError as error:
+        raise CorrectMessageError(f"the broadcast is not valid: {error}") from error
 
 
 def _user_message(session_id: str, content: str | Sequence[UserBlock], fields: MessageFields) -> UserMessage:

@@ -3,10 +3,24 @@
 from collections import deque
 from datetime import datetime
 
-from schemas.events import AgentDelta, AgentEvent, DeltaReset, TurnCancelled, TurnCompleted, TurnFailed, TurnStarted
+from schemas.events import (
+    AgentDelta,
+    AgentEvent,
+    BroadcastCompleted,
+    BroadcastDelivered,
+    DeltaReset,
+    TurnCancelled,
+    TurnCompleted,
+    TurnFailed,
+    TurnStarted,
+)
 
 ENDED_TURNS_REMEMBERED = 100
 """Deltas come on a topic of their own and can arrive after the end of their turn, but not many turns after it."""
+
+
+FIRST = TurnStarted | BroadcastDelivered | BroadcastCompleted
+"""What a session can begin with, once it was forgotten."""
 
 
 class SessionReader:
@@ -24,7 +38,7 @@ class SessionReader:
 
     def is_new(self, event: AgentEvent) -> bool:
         """Whether this event was not seen before; it counts as seen from now on."""
-        begins_again = event.seq == 1 and isinstance(event, TurnStarted) and self._last_at and event.at > self._last_at
+        begins_again = event.seq == 1 and isinstance(event, FIRST) and self._last_at and event.at > self._last_at
         if event.seq <= self._last_seq and not begins_again:
             return False
         self._last_seq, self._last_at = event.seq, event.at

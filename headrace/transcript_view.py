@@ -11,6 +11,9 @@ from schemas.events import (
     AgentEvent,
     ApprovalAnswered,
     ApprovalRequested,
+    BroadcastCompleted,
+    BroadcastDelivered,
+    BroadcastReplied,
     DeltaReset,
     HandedOff,
     TextDelta,
@@ -63,6 +66,14 @@ class TranscriptView:
                 self._note(f"{APPROVAL_WORDS[item.decision]}{by}{more}", "yellow")
             case HandedOff():
                 self._note(f"{item.agent} hands off to {item.to_agent} {_short(item.reason)}".rstrip(), "cyan")
+            case BroadcastDelivered():
+                self._note(f"⇉ {item.agent}", "cyan")
+            case BroadcastReplied():
+                late = " (late)" if item.late else ""
+                self._note(f"← {item.agent}{late}: {_short(item.content)}", "red" if item.is_error else "green")
+            case BroadcastCompleted():
+                missing = f", missing: {', '.join(item.missing)}" if item.missing else ""
+                self._note(f"{item.reason}: {len(item.replies)} replies{missing}", "dim")
             case TurnCompleted():
                 self._complete(item)
             case TurnFailed():

@@ -19,6 +19,7 @@ from schemas.failure import FailureCode
 from schemas.ids import tenant_of_session
 from schemas.log import (
     ApprovalDecided,
+    BroadcastAccepted,
     CancelRequested,
     ChildEnded,
     MessageAccepted,
@@ -78,7 +79,7 @@ def rows(record: Record) -> Iterator[AuditRow]:
                 type_tag(fact),
                 said,
                 session_id=fact.session_id,
-                tenant=tenant_of_session(fact.session_id, fact.tenant if isinstance(fact, MessageAccepted) else None),
+                tenant=tenant_of_session(fact.session_id, _tenant(fact)),
             )
 
 
@@ -140,6 +141,8 @@ def _said(fact: SessionEvent) -> _Said | None:
     match fact:
         case MessageAccepted():
             said = _Said(user_id=fact.user_id, details=_given(command_id=fact.message_id, agent=fact.agent))
+        case BroadcastAccepted():
+            said = _Said(user_id=fact.user_id, details=_given(command_id=fact.broadcast_id))
         case CancelRequested():
             details = _given(command_id=fact.command_id, message_id=fact.message_id, reason=fact.reason)
             said = _Said(user_id=fact.by, details=details)
@@ -167,6 +170,10 @@ def _said(fact: SessionEvent) -> _Said | None:
         case _:
             assert_never(fact)
     return said
+
+
+def _tenant(fact: SessionEvent) -> str | None:
+    return fact.tenant if isinstance(fact, MessageAccepted | BroadcastAccepted) else None
 
 
 def _decided(fact: ApprovalDecided) -> _Said:

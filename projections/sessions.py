@@ -14,6 +14,9 @@ from schemas.events import (
     AgentEvent,
     ApprovalAnswered,
     ApprovalRequested,
+    BroadcastCompleted,
+    BroadcastDelivered,
+    BroadcastReplied,
     HandedOff,
     ToolCalled,
     ToolReturned,
@@ -22,6 +25,7 @@ from schemas.events import (
     TurnFailed,
     TurnStarted,
 )
+from schemas.gather import GATHERER
 from schemas.ids import tenant_of_session
 from schemas.topics import AGENT_EVENTS
 
@@ -46,7 +50,7 @@ def rows(record: Record) -> Iterator[Call]:
             known.at_ms,
             LIFETIME_MS,
             event.turn_id,
-            int(isinstance(event, TurnCompleted | TurnFailed | TurnCancelled)),
+            int(isinstance(event, TurnCompleted | TurnFailed | TurnCancelled | BroadcastCompleted)),
             *fields,
         ),
     )
@@ -74,7 +78,11 @@ def _fields(event: AgentEvent) -> dict[str, str]:
             fields |= {"status": status, "tool": event.tool if waits else "", "step": _step(event.call_id)}
         case HandedOff():
             fields |= {"status": "running", "agent": event.to_agent}
-        case TurnCompleted():
+        case BroadcastDelivered():
+            fields |= {"status": "running", "agent": GATHERER}
+        case BroadcastReplied():
+            fields |= {"status": "completed" if event.late else "running", "agent": GATHERER}
+        case BroadcastCompleted() | TurnCompleted():
             fields |= {"status": "completed"}
         case TurnFailed():
             fields |= {"status": "failed"}

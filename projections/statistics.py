@@ -14,6 +14,9 @@ from schemas.events import (
     AgentEvent,
     ApprovalAnswered,
     ApprovalRequested,
+    BroadcastCompleted,
+    BroadcastDelivered,
+    BroadcastReplied,
     HandedOff,
     ToolCalled,
     ToolReturned,
@@ -80,6 +83,12 @@ def _counts(event: AgentEvent) -> dict[str, int]:
             counts = {f"{agent}/approvals_answered": int(event.remaining == 0)}
         case HandedOff():
             counts = {f"{agent}/handoffs": 1}
+        case BroadcastDelivered():
+            counts = {f"{agent}/broadcasts_delivered": 1}
+        case BroadcastReplied():
+            counts = {f"{agent}/broadcasts_replied": 1, f"{agent}/broadcasts_replied_late": int(event.late)}
+        case BroadcastCompleted():
+            counts = {}
         case TurnCompleted():
             counts = {f"{agent}/turns_completed": 1} | _usage(agent, event)
         case TurnFailed():

@@ -10,7 +10,15 @@ from schemas.ids import derived_message_id
 from schemas.topics import BROADCASTS, LLM_REQUESTS, SESSION_LOG, TOOL_CALLS, TOPICS, USER_MESSAGES
 
 COMMAND_TOPICS = (USER_MESSAGES.name, BROADCASTS.name)
-DECIDED = frozenset({Cause.CORE_ERROR, Cause.NOTHING_TO_CANCEL, Cause.NOTHING_TO_APPROVE, Cause.NOT_QUARANTINED})
+DECIDED = frozenset(
+    {
+        Cause.CORE_ERROR,
+        Cause.NOTHING_TO_CANCEL,
+        Cause.NOTHING_TO_APPROVE,
+        Cause.NOT_QUARANTINED,
+        Cause.ID_IN_USE,
+    }
+)
 """Causes of facts that are part of their session's state: another record of the same says nothing new."""
 
 

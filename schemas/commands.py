@@ -1,12 +1,13 @@
 """Commands: what someone asks for, on `user-messages` and `broadcasts`. A command may be refused."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Struct
 
 from schemas.content import TextBlock, UserBlock
 from schemas.fields import ChangedInput, Decision, ExpiryTime
+from schemas.gather import Audience, Deadline, Gather, Hops, ReplyTo
 from schemas.ids import AgentName, BroadcastId, MessageId, SessionId, ShortText, TargetCallId, TargetMessageId
 
 MAX_MESSAGE_BYTES = 512 * 1024
@@ -37,10 +38,6 @@ Tenant = Annotated[ShortText, msgspec.Meta(description="Whose user it is, where 
 Reason = Annotated[ShortText, msgspec.Meta(description="Why, in the sender's words; shown with what follows from it.")]
 By = Annotated[ShortText, msgspec.Meta(description="Who asks for it, as the sender calls them.")]
 Sender = Annotated[ShortText, msgspec.Meta(description="Who sends it; the `user_id` of each agent's message.")]
-Agents = Annotated[tuple[AgentName, ...], msgspec.Meta(min_length=1, max_length=1_000)]
-Audience = Annotated[
-    Literal["all"] | Agents, msgspec.Meta(description="The agents that are to answer: their names, or `all` of them.")
-]
 
 
 class UserMessage(Struct, frozen=True, kw_only=True, tag="user_message"):
@@ -114,15 +111,37 @@ class ReleaseSession(Struct, frozen=True, kw_only=True, tag="release_session"):
 
 
 class Broadcast(Struct, frozen=True, kw_only=True, tag="broadcast"):
-    """A message to many agents, each of which answers in a session of its own, `{id}:{agent}`."""
+    """A message to many agents, each of which answers in a session of its own, `{id}:{agent}`.
 
-    text: Text
+    With `gather`, the replies come together in the session `{id}:@`: its events say who got it, who replied, and what
+    was gathered in the end.
+    """
+
+    text: Text | None = None
+    content: Content | None = None
     id: BroadcastId | None = None
     audience: Audience = "all"
     sender: Sender | None = None
     tenant: Tenant | None = None
+    gather: Gather = "none"
+    deadline: Deadline = None
+    reply_to: ReplyTo | None = None
     expires_at: ExpiryTime | None = None
+    hops: Hops = 0
     metadata: Metadata = {}
+
+    def __post_init__(self) -> None:
+        if (self.text is None) == (self.content is None):
+            raise ValueError("expected either `text` or `content`, got both or none: give the message in one of them")
+        if self.gather == "none" and not (self.deadline is None and self.reply_to is None):
+            raise ValueError("expected `gather` with `deadline` and `reply_to`, got `none`: say what is to be gathered")
+
+    @property
+    def blocks(self) -> tuple[UserBlock, ...]:
+        if self.content is not None:
+            return self.content
+        assert self.text is not None
+        return (TextBlock(text=self.text),)
 
 
 Command = UserMessage | CancelTurn | ApprovalDecision | EndSession | ReleaseSession

@@ -13,6 +13,7 @@ from schemas.fields import (
     AnswerText,
     Approvers,
     AskedAgent,
+    AskedCost,
     AttemptNumber,
     ChildCost,
     ChildSession,
@@ -29,6 +30,8 @@ from schemas.fields import (
     IsError,
     NeededApprovals,
     Remaining,
+    ReplySession,
+    ReplyText,
     StepNumber,
     StopReason,
     ToolOfCall,
@@ -37,6 +40,7 @@ from schemas.fields import (
     TurnError,
     WaitsUntil,
 )
+from schemas.gather import Gathered, IsLate, Missing, WhyOver
 from schemas.ids import AnsweredMessageId, CallId, SessionId, TurnId
 from schemas.usage import TurnCost, TurnUsage, Usage
 
@@ -143,6 +147,30 @@ class TurnCancelled(AgentEventFields, frozen=True, kw_only=True, tag="turn_cance
     asked_cost_micros: ChildCost | UnsetType = UNSET
 
 
+class BroadcastDelivered(AgentEventFields, frozen=True, kw_only=True, tag="broadcast_delivered"):
+    """A broadcast that gathers replies was given to `agent`, which answers in the session `child_session_id`."""
+
+    child_session_id: ReplySession
+
+
+class BroadcastReplied(AgentEventFields, frozen=True, kw_only=True, tag="broadcast_replied"):
+    """`agent` has answered a broadcast, or ended without an answer, which `content` then says why."""
+
+    child_session_id: ReplySession
+    content: ReplyText
+    is_error: IsError = False
+    late: IsLate = False
+
+
+class BroadcastCompleted(AgentEventFields, frozen=True, kw_only=True, tag="broadcast_completed"):
+    """What was gathered; `agent` is `@`. What comes after it is late. `cost_micros` is that of the gathered replies."""
+
+    reason: WhyOver
+    replies: Gathered = ()
+    missing: Missing = ()
+    cost_micros: AskedCost = 0
+
+
 AgentEvent = (
     TurnStarted
     | ToolCalled
@@ -153,6 +181,9 @@ AgentEvent = (
     | TurnCompleted
     | TurnFailed
     | TurnCancelled
+    | BroadcastDelivered
+    | BroadcastReplied
+    | BroadcastCompleted
 )
 TurnEnd = TurnCompleted | TurnFailed | TurnCancelled
 

@@ -54,6 +54,8 @@ AskedAgent = Annotated[str, Meta(description="The agent that goes on from here."
 ChildSession = Annotated[
     str, Meta(description="The session in which the asked agent answers; where it is missing, the call is a tool's.")
 ]
+ReplySession = Annotated[str, Meta(description="The session in which the agent answers the broadcast.")]
+ReplyText = Annotated[str, Meta(description="The whole answer, or why there is none.")]
 AskedTokens = Annotated[int, Meta(description="All tokens of the asked agent's turn, and of those that it asked.")]
 AskedCost = Annotated[
     int, Meta(description="What the asked agent's turn cost, in micro-dollars, and those of the agents that it asked.")

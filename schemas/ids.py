@@ -103,6 +103,10 @@ def tenant_of_session(session_id: str, said: str | None = None) -> str | None:
     return said if match is None else match[1]
 
 
+BROADCAST_ID = "broadcast_id"
+"""The name under which the metadata of an agent's message has the broadcast that it is of."""
+
+
 def derived_message_id(topic: str, partition: int, offset: int) -> str:
     """The id of a command whose sender gave none: where the broker keeps it."""
     return f"{topic}/{partition}/{offset}"

@@ -35,6 +35,7 @@ from schemas.fields import (
     WaitsUntil,
     WantedAgent,
 )
+from schemas.gather import Audience, Gather, GatherDeadline, Hops, ReplyTo
 from schemas.ids import CallId, CancelledMessageId, CommandId, SessionId
 from schemas.usage import CallCost, CallUsage, Usage
 
@@ -53,6 +54,30 @@ class MessageAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     metadata: GivenMetadata = {}
     traceparent: Traceparent | None = None
     specs_offset: SpecsOffset = -1
+    asked_by: Asker = None
+
+
+class BroadcastAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="broadcast_accepted"):
+    """A broadcast was checked, and its session gathers the replies; the agents are those of `specs_offset`.
+
+    With `asked_by` it is an agent's, and what is gathered is the result of its call.
+    """
+
+    session_id: SessionId
+    broadcast_id: CommandId
+    content: MessageContent
+    gather: Gather
+    deadline: GatherDeadline
+    at: FactTime
+    audience: Audience = "all"
+    sent_at: SentTime | None = None
+    user_id: GivenUserId | None = None
+    tenant: GivenTenant | None = None
+    metadata: GivenMetadata = {}
+    traceparent: Traceparent | None = None
+    specs_offset: SpecsOffset = -1
+    reply_to: ReplyTo | None = None
+    hops: Hops = 0
     asked_by: Asker = None
 
 
@@ -195,6 +220,7 @@ class TimerFired(Struct, frozen=True, kw_only=True, tag="timer_fired"):
 
 SessionEvent = (
     MessageAccepted
+    | BroadcastAccepted
     | CancelRequested
     | ApprovalDecided
     | SessionEndRequested

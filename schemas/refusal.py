@@ -8,13 +8,14 @@ import msgspec
 from schemas.codec import decode_broadcast, decode_command, decode_tool_result
 from schemas.commands import MAX_MESSAGE_BYTES, MAX_METADATA_ENTRIES, Broadcast, Command
 from schemas.dead_letter import Cause
+from schemas.gather import MAX_BROADCAST_ID_CHARS, MAX_HOPS, own_broadcast_id
+from schemas.ids import BROADCAST_ID, tenant_of_session
 from schemas.tool_results import RemoteResult
 
 EXCERPT_BYTES = 60
 """Enough to recognise a record by."""
 MAX_BROADCAST_BYTES = MAX_MESSAGE_BYTES - 4_096
 """What each agent's message adds, ids and names, still fits a message."""
-BROADCAST_ID = "broadcast_id"
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises for a value that is not what its topic carries; the last one, for thousands of nested arrays."""
 
@@ -94,7 +95,27 @@ def check_broadcast(value: bytes | None, now: datetime) -> Broadcast:
     if expires_at is not None and expires_at <= now:
         error_text = f"expected to route the broadcast before {expires_at}: send it again with a later time"
         raise RefusedError(Cause.EXPIRED, error_text)
+    if broadcast.id is not None and len(own_broadcast_id(broadcast.id, broadcast.tenant)) > MAX_BROADCAST_ID_CHARS:
+        error_text = f"expected `id`, with its tenant before it, to have at most {MAX_BROADCAST_ID_CHARS} characters"
+        raise RefusedError(Cause.NOT_VALID, f"{error_text}: send it again with a shorter one")
+    _check_gathering(broadcast, now)
     return broadcast
+
+
+def _check_gathering(broadcast: Broadcast, now: datetime) -> None:
+    if broadcast.hops > MAX_HOPS:
+        error = f"expected at most {MAX_HOPS} broadcasts that lead to one another, got {broadcast.hops}: "
+        raise RefusedError(Cause.TOO_MANY_HOPS, f"{error}agents answer each other in a loop; stop one of them")
+    deadline = broadcast.deadline
+    if isinstance(deadline, datetime):
+        deadline = deadline if deadline.tzinfo is not None else deadline.replace(tzinfo=UTC)
+        if deadline <= now:
+            error = f"expected to route the broadcast before its deadline {deadline}: send it again with a later one"
+            raise RefusedError(Cause.EXPIRED, error)
+    if broadcast.reply_to is not None and tenant_of_session(broadcast.reply_to) != broadcast.tenant:
+        of = f"of the tenant `{broadcast.tenant}`" if broadcast.tenant else "of no tenant"
+        error = f"expected `reply_to` to be a session {of}, as the broadcast is, got `{broadcast.reply_to}`: "
+        raise RefusedError(Cause.NOT_VALID, f"{error}name one of its own, or leave it out")
 
 
 def _check_key(key: bytes | None, session_id: str) -> None:

@@ -17,6 +17,9 @@ from schemas.effects import CallModel, CallTool
 from schemas.events import (
     ApprovalAnswered,
     ApprovalRequested,
+    BroadcastCompleted,
+    BroadcastDelivered,
+    BroadcastReplied,
     DeltaReset,
     HandedOff,
     TextDelta,
@@ -29,6 +32,7 @@ from schemas.events import (
 )
 from schemas.log import (
     ApprovalDecided,
+    BroadcastAccepted,
     CancelRequested,
     ChildEnded,
     MessageAccepted,
@@ -104,6 +108,7 @@ SESSION_LOG = Topic(
     key="session_id",
     records=(
         MessageAccepted,
+        BroadcastAccepted,
         CancelRequested,
         ApprovalDecided,
         SessionEndRequested,
@@ -118,7 +123,7 @@ SESSION_LOG = Topic(
         TimerFired,
     ),
     description="Every fact of a session in its one order: the truth, of which all state is a fold.",
-    written_by="accept, accept_results, decide, call_model, call_tool, timers, expire",
+    written_by="accept, accept_results, route_broadcast, decide, call_model, call_tool, timers, expire",
     read_by="decide",
     retention_ms=30 * DAY_MS,
 )
@@ -167,6 +172,9 @@ AGENT_EVENTS = Topic(
         TurnCompleted,
         TurnFailed,
         TurnCancelled,
+        BroadcastDelivered,
+        BroadcastReplied,
+        BroadcastCompleted,
     ),
     description="What a session does, for everyone to see. Drop a `seq` that was seen: events may be repeated.",
     written_by="decide",

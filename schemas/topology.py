@@ -25,7 +25,10 @@ class Node(Struct, frozen=True, kw_only=True):
 
 
 ROUTE_BROADCAST = Node(
-    name="route_broadcast", reads=BROADCASTS, writes=(USER_MESSAGES,), does="one message for each addressed agent"
+    name="route_broadcast",
+    reads=BROADCASTS,
+    writes=(USER_MESSAGES, SESSION_LOG),
+    does="one message for each addressed agent, or one session that gathers",
 )
 ACCEPT = Node(name="accept", reads=USER_MESSAGES, writes=(SESSION_LOG,), does="validates commands")
 ACCEPT_RESULTS = Node(

@@ -19,7 +19,7 @@ from schemas.codec import Headers, cloud_event_headers, decode_session_event
 from schemas.dead_letter import Cause
 from schemas.effects import CallModel, Effect
 from schemas.events import AgentEvent
-from schemas.log import CancelRequested, ChildEnded, MessageAccepted, SessionEvent
+from schemas.log import BroadcastAccepted, CancelRequested, ChildEnded, MessageAccepted, SessionEvent
 from schemas.refusal import UNREADABLE
 from schemas.topics import AGENT_EVENTS, LLM_REQUESTS, TOOL_CALLS
 from streams.acknowledge import Acknowledger, Ticket
@@ -149,6 +149,8 @@ def _id_of(fact: SessionFact) -> str:
     match fact:
         case MessageAccepted():
             return fact.message_id
+        case BroadcastAccepted():
+            return fact.broadcast_id
         case CancelRequested():
             return fact.command_id
         case ChildEnded():
@@ -157,9 +159,11 @@ def _id_of(fact: SessionFact) -> str:
 
 def _trace(after: Session | None, before: Session | None, event: SessionEvent) -> str | None:
     """The trace of the turn that the event belongs to: the one that runs, or that it ended."""
-    if isinstance(event, MessageAccepted):
+    if isinstance(event, MessageAccepted | BroadcastAccepted):
         return event.traceparent
     for session in (before, after):
         if session is not None and session.head.turn is not None:
             return session.head.turn.traceparent
+        if session is not None and session.head.gathering is not None:
+            return session.head.gathering.traceparent
     return None

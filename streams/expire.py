@@ -24,7 +24,7 @@ async def expire_idle(shell: Shell, table: Table, partitions: Iterable[int], ret
             if seen % HEADS_PER_SLICE == 0:
                 await asyncio.sleep(0)
             head = decode_head(value)
-            if head.turn is not None or head.updated_at > idle_since:
+            if head.is_busy or head.updated_at > idle_since:
                 continue
             event = SessionExpired(session_id=head.session_id, idle_since=idle_since, at=now)
             headers = cloud_event_headers(

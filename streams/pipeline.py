@@ -29,6 +29,7 @@ from streams.route_broadcast import RouteBroadcasts
 from streams.running import RunningCalls
 from streams.session_log import SessionLog
 from streams.sessions import Sessions
+from streams.storms import DEFAULT_BROADCASTS_PER_MINUTE
 from streams.timers import Timers
 
 RECORD_ON_REBALANCE_S = 5.0
@@ -47,6 +48,7 @@ class Capacity(Struct, frozen=True, kw_only=True):
     model_calls_in_flight: int = 5_000
     tool_calls_in_flight: int = 1_000
     remote_calls_in_flight: int = 10_000
+    broadcasts_per_minute: int = DEFAULT_BROADCASTS_PER_MINUTE
     cached_sessions: int = 20_000
     cached_bytes: int = 256 << 20
     # Off the path of an answer; after kill -9 the events of so much more time are decided again.
@@ -80,9 +82,9 @@ class Pipeline:
         self._calls = (self.model_calls, self.tool_calls, self.remote_calls)
         dead_letters = DeadLetters(shell)
         define = _definitions(catalog, toolbox)
-        self._route = RouteBroadcasts(shell, dead_letters, catalog)
         self._decide = Decide(shell, dead_letters, catalog, self.sessions, self.recorder, self)
         self._session_log = SessionLog(shell, self._decide)
+        self._route = RouteBroadcasts(shell, dead_letters, catalog, self._session_log, capacity.broadcasts_per_minute)
         self._accept = Accept(shell, dead_letters, self._session_log, lambda: catalog.read_to)
         self._timers = Timers(shell, table, self._session_log.append)
         self._outcomes = Outcomes(self._session_log, shell.lease)

@@ -1,31 +1,54 @@
 """route_broadcast: sends a broadcast to each agent that it is for, as a message in a session of its own.
 
-The messages' ids are derived from the broadcast and the agent: a broadcast that is routed twice is answered once.
+The messages' ids are derived from the broadcast and the agent: a broadcast that is routed twice is answered once. One
+that gathers replies becomes a fact of the session that gathers them, which asks the agents itself.
 """
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
+from agents.audience import Reached, reached, visible
 from agents.catalog import Catalog
-from schemas.codec import cloud_event_headers
+from schemas.codec import Headers, cloud_event_headers
 from schemas.commands import Broadcast, UserMessage
 from schemas.dead_letter import Cause, command_id_of
-from schemas.ids import derived_message_id
-from schemas.refusal import BROADCAST_ID, RefusedError, check_broadcast
+from schemas.gather import (
+    DEFAULT_DEADLINE_SECONDS,
+    MAX_DEADLINE_SECONDS,
+    MAX_GATHERED_AGENTS,
+    gathering_session_id,
+    own_broadcast_id,
+    reply_session_id,
+)
+from schemas.ids import BROADCAST_ID, derived_message_id
+from schemas.log import BroadcastAccepted
+from schemas.refusal import RefusedError, check_broadcast
 from schemas.topics import USER_MESSAGES
 from streams.acknowledge import Acknowledger, finish_when_durable
 from streams.dead_letter import DeadLetters
 from streams.ports import Delivery, Shell
+from streams.session_log import SessionLog
+from streams.storms import DEFAULT_BROADCASTS_PER_MINUTE, Storms
 from streams.trace import traceparent_of
 
 
 class RouteBroadcasts:
     """The processor."""
 
-    def __init__(self, shell: Shell, dead_letters: DeadLetters, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        dead_letters: DeadLetters,
+        catalog: Catalog,
+        session_log: SessionLog,
+        broadcasts_per_minute: int = DEFAULT_BROADCASTS_PER_MINUTE,
+    ) -> None:
         self._shell = shell
         self._dead_letters = dead_letters
         self._catalog = catalog
+        self._session_log = session_log
+        self._storms = Storms(broadcasts_per_minute)
         self.acknowledger = Acknowledger()
         self.is_full = False
 
@@ -33,48 +56,107 @@ class RouteBroadcasts:
         ticket = self.acknowledger.take(delivery)
         try:
             broadcast = check_broadcast(delivery.value, self._shell.clock())
+            found = self._reached(broadcast)
+            self._storms.check(broadcast, _place(delivery), delivery.at)
         except RefusedError as refused:
             await self._dead_letters.bury_and_finish(
                 ticket, processor="route_broadcast", cause=refused.cause, error=str(refused)
             )
             return
-        sent = await self._route(broadcast, delivery)
+        sent = await self._route(broadcast, found, delivery)
         finish_when_durable(ticket, asyncio.gather(*sent), self._shell.fail)
 
-    async def _route(self, broadcast: Broadcast, delivery: Delivery) -> Sequence[asyncio.Future[int]]:
+    def _reached(self, broadcast: Broadcast) -> Reached:
+        found = reached(self._catalog.agents, broadcast.audience, broadcast.tenant)
+        if broadcast.gather != "none" and len(found.agents) > MAX_GATHERED_AGENTS:
+            error = f"expected at most {MAX_GATHERED_AGENTS} agents to gather replies of, got {len(found.agents)}: "
+            raise RefusedError(Cause.NOT_VALID, f"{error}name fewer, or a capability, or leave `gather` out")
+        return found
+
+    async def _route(self, broadcast: Broadcast, found: Reached, delivery: Delivery) -> Sequence[asyncio.Future[int]]:
         """Send the messages, bury what cannot be sent; each result resolves when its record is durable."""
         sent: list[asyncio.Future[int]] = []
-        wanted = tuple(self._catalog.agents) if broadcast.audience == "all" else broadcast.audience
-        unknown = sorted(name for name in wanted if name not in self._catalog.agents)
-        if unknown:
-            error = f"expected agents of {sorted(self._catalog.agents)}, got also {unknown}, which did not get it"
+        if found.unknown or not found.agents:
+            got = f"also {list(found.unknown)}, which did not get it" if found.unknown else "an audience of none"
+            known = sorted(visible(self._catalog.agents, broadcast.tenant))
             sent.append(
                 await self._dead_letters.bury(
-                    delivery, processor="route_broadcast", cause=Cause.NO_SUCH_AGENT, error=error
+                    delivery,
+                    processor="route_broadcast",
+                    cause=Cause.NO_SUCH_AGENT,
+                    error=f"expected agents of {known}, got {got}",
                 )
             )
-        sent += [await self._send(broadcast, name, delivery) for name in wanted if name in self._catalog.agents]
+        given = broadcast.id or command_id_of(_place(delivery), delivery.headers)
+        broadcast_id = own_broadcast_id(given, broadcast.tenant)
+        if broadcast.gather != "none":
+            sent.append(await self._gather(broadcast, broadcast_id, delivery))
+        else:
+            sent += [await self._send(broadcast, broadcast_id, name, delivery) for name in found.agents]
         return sent
 
-    async def _send(self, broadcast: Broadcast, agent: str, delivery: Delivery) -> asyncio.Future[int]:
-        place = derived_message_id(delivery.topic, delivery.partition, delivery.offset)
-        broadcast_id = broadcast.id or command_id_of(place, delivery.headers)
-        session_id = f"{broadcast_id}:{agent}"
+    async def _send(
+        self, broadcast: Broadcast, broadcast_id: str, agent: str, delivery: Delivery
+    ) -> asyncio.Future[int]:
+        session_id = reply_session_id(broadcast_id, agent)
         message = UserMessage(
             session_id=session_id,
             id=session_id,
             text=broadcast.text,
+            content=broadcast.content,
             agent=agent,
             user_id=broadcast.sender,
             tenant=broadcast.tenant,
             metadata={**broadcast.metadata, BROADCAST_ID: broadcast_id},
         )
-        headers = cloud_event_headers(
-            message,
-            id=session_id,
+        headers = self._headers(message, session_id, delivery, broadcast_id)
+        return await self._shell.append(USER_MESSAGES, message, session_id, headers)
+
+    async def _gather(self, broadcast: Broadcast, broadcast_id: str, delivery: Delivery) -> asyncio.Future[int]:
+        at = self._shell.clock()
+        session_id = gathering_session_id(broadcast_id)
+        event = BroadcastAccepted(
+            session_id=session_id,
+            broadcast_id=broadcast_id,
+            content=broadcast.blocks,
+            gather=broadcast.gather,
+            deadline=deadline_of(broadcast, at),
+            at=at,
+            audience=broadcast.audience,
+            sent_at=delivery.at,
+            user_id=broadcast.sender,
+            tenant=broadcast.tenant,
+            metadata=broadcast.metadata,
+            traceparent=traceparent_of(delivery.headers, broadcast_id),
+            specs_offset=self._catalog.read_to,
+            reply_to=broadcast.reply_to,
+            hops=broadcast.hops,
+        )
+        headers = self._headers(event, _place(delivery), delivery, broadcast_id)
+        partition = self._shell.outbox.partition_of(session_id.encode())
+        return await self._session_log.append(event, headers, partition)
+
+    def _headers(
+        self, record: UserMessage | BroadcastAccepted, id: str, delivery: Delivery, broadcast_id: str
+    ) -> Headers:
+        return cloud_event_headers(
+            record,
+            id=id,
             source="/headrace/route_broadcast",
             at=self._shell.clock(),
-            subject=session_id,
+            subject=record.session_id,
             traceparent=traceparent_of(delivery.headers, broadcast_id),
         )
-        return await self._shell.append(USER_MESSAGES, message, session_id, headers)
+
+
+def deadline_of(broadcast: Broadcast, now: datetime) -> datetime:
+    """When the gathering ends; a time that is too far away is brought near."""
+    latest = now + timedelta(seconds=MAX_DEADLINE_SECONDS)
+    given = broadcast.deadline if broadcast.deadline is not None else DEFAULT_DEADLINE_SECONDS
+    if isinstance(given, int):
+        return min(now + timedelta(seconds=given), latest)
+    return min(given if given.tzinfo is not None else given.replace(tzinfo=UTC), latest)
+
+
+def _place(delivery: Delivery) -> str:
+    return derived_message_id(delivery.topic, delivery.partition, delivery.offset)

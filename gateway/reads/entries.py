@@ -6,7 +6,7 @@ by its id, and what the model said before it called tools by its time, which is 
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Annotated, Any, assert_never
+from typing import Annotated, Any, Literal, assert_never
 
 import msgspec
 from msgspec import Struct
@@ -17,6 +17,9 @@ from schemas.events import (
     AgentEvent,
     ApprovalAnswered,
     ApprovalRequested,
+    BroadcastCompleted,
+    BroadcastDelivered,
+    BroadcastReplied,
     HandedOff,
     ToolCalled,
     ToolReturned,
@@ -118,6 +121,22 @@ class Passed(Struct, frozen=True, kw_only=True, tag="handed_off"):
     reason: str
 
 
+class Gathered(Struct, frozen=True, kw_only=True, tag="broadcast"):
+    """What became of a broadcast that gathers replies: an agent got it, or replied, or what was gathered in the end."""
+
+    at: At
+    message_id: MessageId
+    turn_id: TurnIdOf
+    agent: str
+    state: Literal["delivered", "replied", "completed"]
+    child_session_id: str | None = None
+    text: str = ""
+    is_error: bool = False
+    late: bool = False
+    reason: str | None = None
+    missing: tuple[str, ...] = ()
+
+
 class Failed(Struct, frozen=True, kw_only=True, tag="turn_failed"):
     """The message has no answer."""
 
@@ -138,7 +157,7 @@ class Cancelled(Struct, frozen=True, kw_only=True, tag="turn_cancelled"):
 
 
 Call = tuple[str, datetime]
-Entry = Said | ApprovalGiven | Passed | Answered | ToolUsed | ToolResult | Failed | Cancelled
+Entry = Said | ApprovalGiven | Passed | Gathered | Answered | ToolUsed | ToolResult | Failed | Cancelled
 
 
 def events_of(bodies: Iterable[str]) -> list[AgentEvent]:
@@ -201,6 +220,8 @@ def entries(
                 yield _decision(event)
             case HandedOff():
                 yield Passed(**_common(event), agent=event.agent, to_agent=event.to_agent, reason=event.reason)
+            case BroadcastDelivered() | BroadcastReplied() | BroadcastCompleted():
+                yield _gathered(event)
             case TurnCompleted():
                 yield Answered(
                     **_common(event),
@@ -246,6 +267,24 @@ def _before(event: ToolCalled | ApprovalRequested, said: Mapping[Call, ModelComp
     text = "" if completed is None else text_of(completed.content)
     if text:
         yield Answered(**_common(event), step=step, text=text, agent=event.agent, is_answer=False)
+
+
+def _gathered(event: BroadcastDelivered | BroadcastReplied | BroadcastCompleted) -> Gathered:
+    place = {**_common(event), "agent": event.agent}
+    match event:
+        case BroadcastDelivered():
+            return Gathered(**place, state="delivered", child_session_id=event.child_session_id)
+        case BroadcastReplied():
+            return Gathered(
+                **place,
+                state="replied",
+                child_session_id=event.child_session_id,
+                text=event.content,
+                is_error=event.is_error,
+                late=event.late,
+            )
+        case BroadcastCompleted():
+            return Gathered(**place, state="completed", reason=event.reason, missing=event.missing)
 
 
 def _decision(event: ApprovalAnswered) -> ApprovalGiven:

@@ -35,7 +35,7 @@ def check_record(topic: str, key: bytes | None, value: bytes, now: datetime, age
         check_tool_result(value, key)
     elif name == BROADCASTS.name:
         audience = check_broadcast(value, now).audience
-        unknown = sorted(set(audience) - set(agents)) if audience != "all" else []
+        unknown = sorted(set(audience) - set(agents)) if isinstance(audience, tuple) else []
         if unknown:
             raise RefusedError(Cause.NO_SUCH_AGENT, f"expected agents of {sorted(agents)}, got also {unknown}")
     else:

@@ -20,6 +20,9 @@ from schemas.events import (
     AgentEvent,
     ApprovalAnswered,
     ApprovalRequested,
+    BroadcastCompleted,
+    BroadcastDelivered,
+    BroadcastReplied,
     HandedOff,
     ToolCalled,
     ToolReturned,
@@ -129,6 +132,13 @@ def _of_event(event: AgentEvent) -> str:
             said = f"{event.call_id} {event.decision}{by}, {event.remaining} more needed"
         case HandedOff():
             said = f"to {event.to_agent} {printable(event.reason)}"
+        case BroadcastDelivered():
+            said = f"to {event.agent} in {event.child_session_id}"
+        case BroadcastReplied():
+            late = "late " if event.late else ""
+            said = f"{event.agent} {late}{'error: ' if event.is_error else ''}{printable(event.content)}"
+        case BroadcastCompleted():
+            said = f"{event.reason} {len(event.replies)} replies, missing: {', '.join(event.missing) or 'none'}"
         case TurnCompleted():
             said = printable(event.text)
         case TurnFailed():

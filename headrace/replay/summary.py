@@ -56,6 +56,8 @@ def _status(session: Session) -> str:
     if head.turn is not None:
         kinds = {call.kind for call in head.turn.pending}
         return ", ".join(status for kind, status in STATUS_OF_CALLS.items() if kind in kinds)
+    if head.is_busy:
+        return "gathers replies"
     return "idle" if head.ended_at is None else "ended"
 
 

@@ -301,6 +301,15 @@ async def broadcast(stage: Stage) -> Sequence[str]:
     return sessions
 
 
+async def gathering(stage: Stage) -> Sequence[str]:
+    """Two agents are asked at once: the first answer is enough, and the other one is late."""
+    body = {"id": "b2", "text": "[[latency:0.5]] Who is first?", "audience": ["assistant", "writer"], "gather": "first"}
+    await stage.line.put("broadcasts", orjson.dumps(body))
+    for name in body["audience"]:
+        await stage.line.event("b2:@", "broadcast_replied", agent=name)
+    return ["b2:@"]
+
+
 async def huge(stage: Stage) -> Sequence[str]:
     """A conversation of many turns with long messages."""
     for number in range(30):
@@ -344,6 +353,7 @@ SCENARIOS: dict[str, Callable[[Stage], Awaitable[Sequence[str]]]] = {
     "release": release,
     "crash": crash,
     "broadcast": broadcast,
+    "gathering": gathering,
     "huge": huge,
     "unicode": unicode,
 }

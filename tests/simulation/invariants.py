@@ -244,7 +244,8 @@ def check_broadcasts(topics: Topics, catalog: Catalog) -> None:
         except RefusedError:
             assert place in letters, f"the broadcast {place} was refused, and nobody was told"
             continue
-        wanted = set(catalog.agents) if broadcast.audience == "all" else set(broadcast.audience)
+        everybody = set(catalog.agents)
+        wanted = set(broadcast.audience) if isinstance(broadcast.audience, tuple) else everybody
         for agent in wanted & catalog.agents.keys():
             assert f"{broadcast.id or place}:{agent}" in accepted, f"the broadcast {place} did not come to {agent}"
         assert wanted <= catalog.agents.keys() or place in letters, f"{place}: agents are unknown, and nobody was told"

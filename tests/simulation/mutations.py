@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
@@ -124,13 +124,13 @@ def dead_letters_are_dropped() -> Any:
 
 
 def broadcasts_miss_an_agent() -> Any:
-    route = RouteBroadcasts._route
+    reached = RouteBroadcasts._reached
 
-    async def short(self: RouteBroadcasts, broadcast: Any, delivery: Any) -> Sequence[asyncio.Future[int]]:
-        audience = tuple(self._catalog.agents)[1:] if broadcast.audience == "all" else broadcast.audience
-        return await route(self, replace(broadcast, audience=audience), delivery)
+    def short(self: RouteBroadcasts, broadcast: Any) -> Any:
+        found = reached(self, broadcast)
+        return found._replace(agents=found.agents[1:]) if broadcast.audience == "all" else found
 
-    return patch.object(RouteBroadcasts, "_route", short)
+    return patch.object(RouteBroadcasts, "_reached", short)
 
 
 def events_bear_the_time_of_the_clock() -> Any:

@@ -23,7 +23,19 @@ from schemas.log import MessageAccepted, SessionReleaseRequested
 from schemas.topics import USER_MESSAGES
 from streams.accept import read_command
 from streams.dead_letter import DeadLetters
+from streams.ports import Delivery
 from streams.route_broadcast import RouteBroadcasts
+from streams.session_log import SessionLog
+
+
+class Nobody:
+    """What reads the session log here: nothing is expected of it."""
+
+    is_full = False
+
+    async def take(self, delivery: Delivery) -> None:
+        raise AssertionError(f"nothing is gathered: {delivery}")
+
 
 LETTER = DeadLetter(
     id="user-messages/1/7",
@@ -87,7 +99,7 @@ async def test_a_broadcast_that_is_sent_again_goes_to_the_same_sessions() -> Non
     bench = Bench()
     catalog = Catalog({"assistant": AgentSpec(name="assistant", instructions="x")}, "assistant")
     headers = ((REPLAY_HEADER, b"broadcasts/0/2"),)
-    await RouteBroadcasts(bench.shell, DeadLetters(bench.shell), catalog).take(
+    await RouteBroadcasts(bench.shell, DeadLetters(bench.shell), catalog, SessionLog(bench.shell, Nobody())).take(
         bench.delivery(8, b'{"text": "hi"}', headers=headers)
     )
     (sent,) = bench.outbox.to(USER_MESSAGES.name)

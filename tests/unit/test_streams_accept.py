@@ -186,7 +186,8 @@ async def test_headers_are_cloud_events() -> None:
 
 async def route(value: bytes | None) -> Bench:
     bench = Bench()
-    await RouteBroadcasts(bench.shell, DeadLetters(bench.shell), CATALOG).take(
+    session_log = SessionLog(bench.shell, Decided())
+    await RouteBroadcasts(bench.shell, DeadLetters(bench.shell), CATALOG, session_log).take(
         bench.delivery(2, value, topic="broadcasts", headers=(("traceparent", None),))
     )
     return bench

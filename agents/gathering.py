@@ -1,0 +1,264 @@
+"""A session that gathers the replies to a broadcast: it has no model, and asks each agent that the broadcast is for.
+
+With `first` and `quorum`, answers count, and failures do not; when there are enough, or the time is over, the others
+are cancelled: nobody needs them, so nobody pays for them. With `all`, every end counts, and the deadline cancels
+nobody. What comes after the end is recorded as late.
+"""
+
+from msgspec.structs import replace
+
+from agents.audience import reached
+from agents.draft import Draft
+from agents.endings import turn_away
+from agents.failures import gathers, id_in_use, nothing_here
+from agents.gathered import told_together
+from agents.session import Gathering, ToolResultEntry, UserEntry
+from schemas.asks import AskedBy
+from schemas.content import TextBlock
+from schemas.events import BroadcastCompleted, BroadcastDelivered, BroadcastReplied
+from schemas.gather import GATHERER, MAX_GATHERED_AGENTS, Gather, GatheredReply, Quorum, WhyOver, reply_session_id
+from schemas.ids import BROADCAST_ID, call_id, turn_id
+from schemas.log import (
+    ApprovalDecided,
+    BroadcastAccepted,
+    CancelRequested,
+    ChildEnded,
+    MessageAccepted,
+    SessionEndRequested,
+    SessionEvent,
+    TimerFired,
+)
+
+TURN = 1
+"""Its replies are its only turn."""
+
+
+def begin_gathering(draft: Draft, event: BroadcastAccepted) -> None:
+    """Give the broadcast to each agent that it is for. One that was routed again changes nothing."""
+    if draft.head.gathering is not None:
+        if draft.head.gathering.broadcast_id != event.broadcast_id:
+            draft.refusal = id_in_use(event)
+        return
+    if draft.head.turns or draft.head.quarantined is not None or draft.head.ended_at is not None:
+        draft.refusal = id_in_use(event)
+        return
+    found = reached(draft.catalog.as_of(event.specs_offset), event.audience, event.tenant)
+    agents, beyond = found.agents[:MAX_GATHERED_AGENTS], found.agents[MAX_GATHERED_AGENTS:]
+    gathering = Gathering(
+        broadcast_id=event.broadcast_id,
+        agents=agents,
+        waiting=agents,
+        missing=(*beyond, *found.unknown),
+        needed=_needed(event.gather, len(agents)),
+        wants_all=event.gather == "all",
+        deadline=event.deadline,
+        reply_to=event.reply_to,
+        user_id=event.user_id,
+        tenant=event.tenant,
+        traceparent=event.traceparent,
+        specs_offset=event.specs_offset,
+        asked_by=event.asked_by,
+    )
+    draft.set(gathering=gathering, turns=TURN)
+    draft.append(UserEntry(turn=TURN, message_id=event.broadcast_id, content=event.content))
+    for number, agent in enumerate(agents, 1):
+        _deliver(draft, event, agent, number)
+    _end_if_enough(draft)
+
+
+def _needed(gather: Gather, agents: int) -> int:
+    if isinstance(gather, Quorum):
+        return gather.quorum
+    return 1 if gather == "first" else agents
+
+
+def _deliver(draft: Draft, event: BroadcastAccepted, agent: str, number: int) -> None:
+    child = reply_session_id(event.broadcast_id, agent)
+    draft.facts.append(
+        MessageAccepted(
+            session_id=child,
+            message_id=child,
+            content=event.content,
+            at=draft.at,
+            sent_at=event.sent_at,
+            agent=agent,
+            user_id=event.user_id,
+            tenant=event.tenant,
+            metadata={**event.metadata, BROADCAST_ID: event.broadcast_id},
+            traceparent=event.traceparent,
+            specs_offset=event.specs_offset,
+            asked_by=_asked_by(draft, number, event.hops + 1),
+        )
+    )
+    draft.publish_about(BroadcastDelivered, TURN, event.broadcast_id, agent, child_session_id=child)
+
+
+def _asked_by(draft: Draft, number: int, depth: int) -> AskedBy:
+    session_id = draft.head.session_id
+    return AskedBy(session_id=session_id, call_id=call_id(turn_id(session_id, TURN), number), depth=depth)
+
+
+def gathering_went_on(draft: Draft, event: SessionEvent) -> bool:
+    """Follow what happens to a session that gathers; whether that was all there is to do."""
+    match event:
+        case ChildEnded():
+            _replied(draft, event)
+        case TimerFired():
+            deadline = _gathering(draft).deadline
+            if deadline is not None and event.due >= deadline:
+                _end(draft, "deadline")
+        case CancelRequested():
+            _cancel(draft, event)
+        case MessageAccepted():
+            if not draft.before.knows(event.message_id):
+                turn_away(draft, event, gathers(event.session_id))
+        case SessionEndRequested():
+            if _gathering(draft).is_open:
+                _end(draft, "cancelled")
+            return False
+        case ApprovalDecided():
+            draft.refusal = nothing_here(event)
+        case _:
+            return False
+    return True
+
+
+def _gathering(draft: Draft) -> Gathering:
+    assert draft.head.gathering is not None, "the session gathers nothing"
+    return draft.head.gathering
+
+
+def _replied(draft: Draft, event: ChildEnded) -> None:
+    gathering = _gathering(draft)
+    agent = next((a for a in gathering.waiting if _is_of(draft, gathering, a, event)), None)
+    if agent is None:
+        return
+    is_open = gathering.is_open
+    counts = gathering.wants_all or not event.is_error
+    draft.set(
+        gathering=replace(
+            gathering,
+            waiting=tuple(other for other in gathering.waiting if other != agent),
+            counted=gathering.counted + int(is_open and counts),
+            tokens=gathering.tokens + (event.tokens if is_open else 0),
+            cost_micros=gathering.cost_micros + (event.cost_micros if is_open else 0),
+        )
+    )
+    if is_open:
+        draft.append(ToolResultEntry(turn=TURN, tool_use_id=agent, content=event.content, is_error=event.is_error))
+    draft.publish_about(
+        BroadcastReplied,
+        TURN,
+        gathering.broadcast_id,
+        agent,
+        child_session_id=event.child_session_id,
+        content=event.content,
+        is_error=event.is_error,
+        late=not is_open,
+    )
+    if is_open:
+        _end_if_enough(draft)
+
+
+def _is_of(draft: Draft, gathering: Gathering, agent: str, event: ChildEnded) -> bool:
+    number = gathering.agents.index(agent) + 1
+    return (
+        event.child_session_id == reply_session_id(gathering.broadcast_id, agent)
+        and event.call_id == _asked_by(draft, number, 0).call_id
+    )
+
+
+def _end_if_enough(draft: Draft) -> None:
+    gathering = _gathering(draft)
+    if gathering.agents and gathering.counted >= gathering.needed:
+        _end(draft, "gathered")
+    elif not gathering.waiting:
+        _end(draft, "exhausted")
+
+
+def _cancel(draft: Draft, event: CancelRequested) -> None:
+    gathering = _gathering(draft)
+    asker = gathering.asked_by
+    mine = {None, gathering.broadcast_id, *(() if asker is None else (asker.call_id,))}
+    if gathering.is_open and event.message_id in mine:
+        _end(draft, "cancelled", event.reason)
+    elif event.asked_by is None:
+        draft.refusal = nothing_here(event)
+
+
+def _end(draft: Draft, reason: WhyOver, why: str = "") -> None:
+    """Tell what was gathered, and cancel the agents that nobody waits for any more."""
+    gathering = _gathering(draft)
+    draft.set(gathering=replace(gathering, deadline=None))
+    replies = tuple(
+        GatheredReply(agent=entry.tool_use_id, content=entry.content, is_error=entry.is_error)
+        for entry in draft.transcript
+        if isinstance(entry, ToolResultEntry)
+    )
+    if reason == "cancelled" or not gathering.wants_all:
+        for agent in gathering.waiting:
+            _cancel_reply(draft, gathering, agent, why or f"the gathering has ended: {reason}")
+    missing = (*gathering.waiting, *gathering.missing)
+    told = told_together(gathering, replies, missing, reason)
+    draft.publish_about(
+        BroadcastCompleted,
+        TURN,
+        gathering.broadcast_id,
+        GATHERER,
+        reason=reason,
+        replies=told.replies,
+        missing=missing,
+        cost_micros=gathering.cost_micros,
+    )
+    _tell_session(draft, gathering, told.text)
+    _tell_asker(draft, gathering, told.text, is_error=reason != "gathered" and not replies)
+
+
+def _cancel_reply(draft: Draft, gathering: Gathering, agent: str, reason: str) -> None:
+    child = reply_session_id(gathering.broadcast_id, agent)
+    asked_by = _asked_by(draft, gathering.agents.index(agent) + 1, 0)
+    draft.facts.append(
+        CancelRequested(
+            session_id=child,
+            command_id=f"{asked_by.call_id}/cancel",
+            at=draft.at,
+            message_id=child,
+            reason=reason,
+            asked_by=asked_by,
+        )
+    )
+
+
+def _tell_session(draft: Draft, gathering: Gathering, text: str) -> None:
+    if gathering.reply_to is None:
+        return
+    draft.facts.append(
+        MessageAccepted(
+            session_id=gathering.reply_to,
+            message_id=draft.head.session_id,
+            content=(TextBlock(text=text),),
+            at=draft.at,
+            user_id=gathering.user_id,
+            tenant=gathering.tenant,
+            metadata={BROADCAST_ID: gathering.broadcast_id},
+            traceparent=gathering.traceparent,
+            specs_offset=gathering.specs_offset,
+        )
+    )
+
+
+def _tell_asker(draft: Draft, gathering: Gathering, text: str, *, is_error: bool) -> None:
+    if gathering.asked_by is None:
+        return
+    draft.facts.append(
+        ChildEnded(
+            session_id=gathering.asked_by.session_id,
+            call_id=gathering.asked_by.call_id,
+            child_session_id=draft.head.session_id,
+            content=text,
+            at=draft.at,
+            is_error=is_error,
+            tokens=gathering.tokens,
+            cost_micros=gathering.cost_micros,
+        )
+    )
