@@ -41,7 +41,8 @@ _fields = cache(msgspec.structs.fields)
 
 
 def _given(struct: Struct) -> dict[str, Any]:
-    found = {}
+    tag = struct.__struct_config__
+    found: dict[str, Any] = {tag.tag_field: tag.tag} if tag.tag_field else {}
     for field in _fields(type(struct)):
         value = getattr(struct, field.name)
         if value != field.default:

@@ -22,7 +22,7 @@ MESSAGE = "message"
 
 def definitions(spec: AgentSpec, spec_of: Callable[[str], AgentSpec | None]) -> Iterator[dict[str, Any]]:
     """The tools that ask and hand off, as the model is told of them; agents that do not exist are left out."""
-    for name in spec.agents:
+    for name in spec.asked:
         if (asked := spec_of(name)) is not None:
             text = f"Ask the agent `{name}`, and wait for its answer. It sees your message only."
             yield _definition(ask_tool(name), f"{text} {asked.description}", "What to ask, with all it must know.")

@@ -2,7 +2,7 @@
 
 import tomllib
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -81,6 +81,21 @@ class Catalog:
     def applied(self) -> tuple[str, ...]:
         """The agents about which something was applied, in the order in which that began."""
         return tuple(name for name, history in self._history.items() if history)
+
+
+def check_asked(wanted: Mapping[str, AgentSpec], known: Collection[str]) -> None:
+    """Whether all agents that patterns ask are `known`. A model that may ask one that is not goes on without it.
+
+    Raises:
+        AgentsFileError: one is not.
+    """
+    for name, spec in wanted.items():
+        missing = [asked for asked in spec.asked if asked not in known] if spec.pattern is not None else []
+        if missing:
+            raise AgentsFileError(
+                f"agent [{name}]: expected agents that exist in its `pattern`, got {', '.join(missing)}: add them, or "
+                "correct the names"
+            )
 
 
 def parse_agents(text: str, source: str) -> dict[str, AgentSpec]:

@@ -10,7 +10,7 @@ from schemas.asks import AskedBy
 from schemas.content import text_of
 from schemas.events import TurnCancelled, TurnCompleted, TurnFailed
 from schemas.failure import Failure
-from schemas.log import ChildEnded, MessageAccepted, ModelCompleted
+from schemas.log import ChildEnded, MessageAccepted
 
 
 def turn_away(draft: Draft, message: MessageAccepted, failure: Failure) -> None:
@@ -30,7 +30,7 @@ def agent_of(draft: Draft, message: MessageAccepted) -> str:
     return message.agent or draft.head.agent or draft.catalog.default
 
 
-def complete(draft: Draft, event: ModelCompleted) -> None:
+def complete(draft: Draft, stop_reason: str) -> None:
     turn = draft.turn
     text = _answer(draft)
     draft.publish(
@@ -38,7 +38,7 @@ def complete(draft: Draft, event: ModelCompleted) -> None:
         text=text,
         usage=turn.usage,
         cost_micros=turn.cost_micros,
-        stop_reason=event.stop_reason,
+        stop_reason=stop_reason,
         asked_cost_micros=turn.asked_cost_micros or UNSET,
     )
     _answer_asker(draft, turn.asked_by, text, turn, is_error=False)

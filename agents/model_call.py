@@ -11,15 +11,21 @@ from schemas.ids import call_id
 
 
 def call_model(draft: Draft) -> None:
-    """Let the model go on; where a limit forbids it, the turn fails."""
+    """Let the model go on; where a limit forbids it, the turn fails.
+
+    An agent with a pattern has no model: its turn waits for nothing then, and goes on at once with what the pattern
+    says. Its rounds count as model calls, so that they end.
+    """
     breach = call_breach(draft)
     if breach is not None:
         fail(draft, breach)
         return
     turn = draft.turn
     step = turn.steps + 1
-    call = PendingCall(kind=CallKind.MODEL, call_id=call_id(turn.turn_id, step), step=step, since=draft.at)
     draft.set_turn(steps=step, model_calls=turn.model_calls + 1)
+    if draft.spec.pattern is not None:
+        return
+    call = PendingCall(kind=CallKind.MODEL, call_id=call_id(turn.turn_id, step), step=step, since=draft.at)
     draft.expect(call)
     draft.order(
         CallModel(

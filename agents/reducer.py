@@ -26,6 +26,7 @@ from agents.failures import (
 )
 from agents.gathering import begin_gathering, gathering_went_on
 from agents.model_call import call_model
+from agents.pattern_turn import go_on_at_once
 from agents.quarantine import release
 from agents.session import (
     AnsweredEntry,
@@ -144,10 +145,12 @@ def _accept(draft: Draft, message: MessageAccepted) -> None:
 
 def _start_waiting(draft: Draft) -> None:
     """Begin the next turn where none runs. One that cannot begin ends at once, and the next message is tried."""
+    go_on_at_once(draft)
     while draft.head.turn is None and draft.head.queue:
         message, *rest = draft.head.queue
         draft.set(queue=tuple(rest))
         _start(draft, message)
+        go_on_at_once(draft)
 
 
 def _start(draft: Draft, message: MessageAccepted) -> None:
@@ -216,7 +219,7 @@ def _model_completed(draft: Draft, event: ModelCompleted) -> None:
         case "tool_use" if tool_uses:
             call_tools(draft, tool_uses)
         case "end_turn" | "stop_sequence" | "max_tokens" if not tool_uses:
-            complete(draft, event)
+            complete(draft, event.stop_reason)
         case "pause_turn" if not tool_uses:
             call_model(draft)
         case other:

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from agents.approval_rule import ApprovalRule
 from agents.limits import Limits
+from agents.patterns import Pattern, asked_agents, needs
 from schemas.ids import AgentName, Capability, TenantName, ToolName
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
@@ -25,12 +26,15 @@ class AgentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `agents` are those that it may ask, and `handoffs` those that it may pass the conversation to: the model is offered
     a tool for each. `approval` names the calls that wait for an `approval_decision`, of `tools` or of these.
 
+    An agent with a `pattern` calls no model, so it has none, and neither instructions nor tools: it asks the agents
+    that the pattern names.
+
     `capabilities` are words that others look for it by, and the schemas say what it takes and answers, as JSON Schema;
     `tenant` is whose agent it is, where it is not everybody's.
     """
 
     name: AgentName
-    instructions: Annotated[str, msgspec.Meta(min_length=1, max_length=100_000)]
+    instructions: Annotated[str, msgspec.Meta(max_length=100_000)] = ""
     description: Annotated[str, msgspec.Meta(max_length=1_000)] = ""
     capabilities: Annotated[tuple[Capability, ...], msgspec.Meta(max_length=MAX_CAPABILITIES)] = ()
     tenant: TenantName | None = None
@@ -43,8 +47,13 @@ class AgentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     approval: tuple[ToolName, ...] | dict[ToolName, ApprovalRule] = ()
     max_output_tokens: Annotated[int, msgspec.Meta(ge=1, le=128_000)] = DEFAULT_MAX_OUTPUT_TOKENS
     limits: Limits = Limits()
+    pattern: Pattern | None = None
 
     def __post_init__(self) -> None:
+        if self.pattern is None and not self.instructions:
+            raise ValueError("expected `instructions` of at least one character, or a `pattern`: say what it does")
+        if self.pattern is not None:
+            _check_pattern(self, self.pattern)
         offered = self.offered
         stray = [tool for tool in self.approval if tool not in offered]
         if stray:
@@ -58,11 +67,16 @@ class AgentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"expected other agents in `handoffs`, got `{self.name}` itself: remove it")
 
     @property
+    def asked(self) -> tuple[AgentName, ...]:
+        """The agents that it may ask."""
+        return self.agents if self.pattern is None else asked_agents(self.pattern)
+
+    @property
     def offered(self) -> tuple[str, ...]:
         """The names of all tools that the model is offered."""
         return (
             *self.tools,
-            *(ask_tool(agent) for agent in self.agents),
+            *(ask_tool(agent) for agent in self.asked),
             *(handoff_tool(agent) for agent in self.handoffs),
         )
 
@@ -75,6 +89,35 @@ class AgentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if isinstance(self.approval, dict):
             return self.approval.get(tool)
         return ALWAYS if tool in self.approval else None
+
+
+NOT_WITH_PATTERN = ("instructions", "tools", "agents", "handoffs")
+
+
+def _check_pattern(spec: AgentSpec, pattern: Pattern) -> None:
+    given = [name for name in NOT_WITH_PATTERN if getattr(spec, name)]
+    if spec.model != DEFAULT_MODEL:
+        given.append("model")
+    if given:
+        raise ValueError(
+            f"expected none of {given} beside a `pattern`, which calls no model: remove it, or the pattern"
+        )
+    if spec.name in asked_agents(pattern):
+        raise ValueError(
+            f"expected other agents in `pattern`, got `{spec.name}` itself, which would never end: remove it"
+        )
+    most = needs(pattern)
+    if most.asks > spec.limits.asks_per_turn:
+        raise ValueError(
+            f"expected `limits.asks_per_turn` of at least {most.asks}, so often does the pattern ask, got "
+            f"{spec.limits.asks_per_turn}: raise it, or shorten the pattern"
+        )
+    # What it says in the end counts as well.
+    if most.rounds >= spec.limits.model_calls_per_turn:
+        raise ValueError(
+            f"expected `limits.model_calls_per_turn` of at least {most.rounds + 1}, as the pattern has up to "
+            f"{most.rounds} rounds, got {spec.limits.model_calls_per_turn}: raise it, or shorten the pattern"
+        )
 
 
 def ask_tool(agent: str) -> str:

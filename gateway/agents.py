@@ -67,7 +67,7 @@ def _declared(spec: AgentSpec, served: ServedAgent | None, *, is_default: bool) 
     return Agent(
         name=spec.name,
         description=spec.description,
-        model=spec.model,
+        model=spec.model if spec.pattern is None else "",
         tools=spec.tools,
         approval=tuple(spec.approval),
         is_default=is_default,

@@ -28,6 +28,7 @@ from headrace.commands.send import send
 from headrace.commands.simulate_model import simulate_model
 from headrace.commands.tail import tail
 from headrace.commands.topics import topics
+from headrace.commands.trace import trace
 from headrace.commands.worker import worker
 from headrace.context import Context
 from headrace.errors import HeadraceError, UsageError
@@ -64,6 +65,7 @@ app.command(agents)
 app.command(dlq)
 app.command(quarantine)
 app.command(replay)
+app.command(trace)
 app.command(project)
 app.command(migrate)
 app.command(gateway)

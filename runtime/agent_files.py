@@ -3,7 +3,7 @@
 from importlib import resources
 from pathlib import Path
 
-from agents.catalog import AgentsFileError, Catalog, parse_agents
+from agents.catalog import AgentsFileError, Catalog, check_asked, parse_agents
 from agents.spec import AgentSpec
 from runtime.settings import Settings
 
@@ -17,6 +17,7 @@ def read_catalog(settings: Settings) -> Catalog:
         AgentsFileError: a file cannot be read, or does not declare agents.
     """
     agents = read_agents(settings.agents)
+    check_asked(agents, agents)
     return Catalog(agents, settings.default_agent or next(iter(agents)))
 
 

@@ -46,7 +46,7 @@ class AgentAnnounced(Struct, frozen=True, kw_only=True, omit_defaults=True, tag=
     agent: Annotated[AgentName, Meta(description="What a message names it by.")]
     worker: Annotated[str, Meta(description="The worker that announces it; with the agent, the record's key.")]
     version: SpecVersion
-    model: Annotated[str, Meta(description="The model that it calls.")]
+    model: Annotated[str, Meta(description="The model that it calls; empty where it has a pattern.")]
     since: Annotated[datetime, Meta(description="Since when the worker serves this version.")]
     at: Annotated[datetime, Meta(description="When it was announced, from the worker's clock.")]
     expires_at: Annotated[datetime, Meta(description="From then on the worker counts as gone.")]

@@ -37,6 +37,8 @@ class FailureCode(StrEnum):
     OUTCOME_UNKNOWN = "outcome_unknown"
     DENIED = "denied"
     CANCELLED = "cancelled"
+    # A pattern: a step of it failed, its gate let no answer pass, or its rounds are over.
+    PATTERN_STOPPED = "pattern_stopped"
     # Limits of a turn or a session.
     LIMIT_MODEL_CALLS = "limit_model_calls_per_turn"
     LIMIT_TOOL_CALLS = "limit_tool_calls_per_turn"

@@ -70,7 +70,7 @@ class Announce:
             agent=spec.name,
             worker=self._worker,
             version=version,
-            model=spec.model,
+            model=spec.model if spec.pattern is None else "",
             since=since,
             at=now,
             expires_at=now + EXPIRES_AFTER,

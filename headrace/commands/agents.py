@@ -160,6 +160,43 @@ async def remove(*names: str, dry_run: Flag = False, keep_days: Days = KEEP_DAYS
     return 0
 
 
+@agents.command
+async def graph(name: str, *, file: Path | None = None, context: GlobalContext) -> int:
+    """Draw an agent with all that it may ask: Mermaid text, which Markdown pages show as a picture.
+
+    The agents are those of the settings, and over them those that were applied.
+
+    Example: `headrace agents graph jury --file examples/patterns.toml`
+
+    Parameters
+    ----------
+    name
+        The agent.
+    file
+        A TOML file, or a folder with `*.toml`, to read the agents from; the brokers are not asked then.
+    """
+    from agents.catalog import AgentsFileError
+    from headrace.agent_graph import as_mermaid, draw
+    from headrace.directory import CorrectAgentsError, NoSuchAgentError, read_known
+    from runtime.agent_files import read_agents
+
+    settings = context.client_settings()
+    try:
+        found = read_agents(file or settings.agents)
+    except AgentsFileError as error:
+        raise CorrectAgentsError(str(error)) from None
+    if file is None:
+        found = (await read_known(settings)).over(found)
+    if name not in found:
+        raise NoSuchAgentError(f"expected one of the agents {', '.join(sorted(found))}, got `{name}`")
+    drawn = draw(name, found.get)
+    if context.json_asked:
+        print_json(drawn)
+    else:
+        print(as_mermaid(drawn))
+    return 0
+
+
 def _not_served(known: "Known", served: "Iterable[ServedAgent]") -> "list[SpecEntry]":
     from schemas.directory import AgentApplied
 

@@ -113,11 +113,11 @@ def _check_others(known: Known, wanted: Mapping[str, AgentSpec], removed: Collec
     applied = {name for name, entry in known.standing().items() if isinstance(entry.record, AgentApplied)}
     there = ({agent.name for agent in known.directory.agents(known.at)} | applied | wanted.keys()) - set(removed)
     for spec in wanted.values():
-        missing = [name for name in (*spec.agents, *spec.handoffs) if name not in there]
+        missing = [name for name in (*spec.asked, *spec.handoffs) if name not in there]
         if missing:
             raise CorrectAgentsError(
-                f"agent [{spec.name}]: expected `agents` and `handoffs` among {', '.join(sorted(there))}, got "
-                f"{', '.join(missing)}: correct the name, or apply that agent too"
+                f"agent [{spec.name}]: expected those it asks or hands over to among {', '.join(sorted(there))}, "
+                f"got {', '.join(missing)}: correct the name, or apply that agent too"
             )
 
 

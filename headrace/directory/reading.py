@@ -1,18 +1,21 @@
 """What the brokers have about agents now: what is applied, and who is announced."""
 
 import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from msgspec import Struct
 
-from agents.applied import BadSpecRecordError, read_spec_record
+from agents.applied import BadSpecRecordError, read_spec_record, spec_of
 from agents.directory import ANNOUNCED_WITHIN, Directory
+from agents.spec import AgentSpec
 from headrace.connect import consumer, partitions_of
 from headrace.errors import TryAgainError
 from runtime.kafka import topic_name
 from runtime.settings import Settings
-from schemas.directory import SpecRecord
+from schemas.directory import AgentApplied, SpecRecord
 from schemas.topics import AGENT_DIRECTORY, AGENT_SPECS
 
 POLL_MS = 500
@@ -38,6 +41,17 @@ class Known(Struct, frozen=True, kw_only=True):
     def standing(self) -> dict[str, SpecEntry]:
         """The newest record of each agent."""
         return {entry.record.agent: entry for entry in self.entries}
+
+    def over(self, files: Mapping[str, AgentSpec]) -> dict[str, AgentSpec]:
+        """The agents of the files as they are now: changed, added and removed as it was applied."""
+        agents = dict(files)
+        for name, entry in self.standing().items():
+            if isinstance(entry.record, AgentApplied):
+                with suppress(BadSpecRecordError):  # A worker ignores it, too.
+                    agents[name] = spec_of(entry.record)
+            else:
+                agents.pop(name, None)
+        return agents
 
     def history(self, agent: str) -> list[SpecEntry]:
         """The records of one agent, oldest first."""

@@ -5,7 +5,7 @@ import re
 from typing import Any
 from zlib import crc32
 
-from headrace.simulated_model.requests import Block, Message
+from headrace.simulated_model.requests import Block, Message, Prompt
 from headrace.simulated_model.transcript import said_in
 
 QUOTE_MAX = 240
@@ -21,6 +21,7 @@ COMMON = frozenset(
     while whom whose will with without work would write years your yours
     """)
 )
+ONE_OF_WORDS = re.compile(r"one of these words only: ([\w-]+(?:, *[\w-]+)*)")
 GREETING = re.compile(
     r"\s*(?:hi|hello|hey|good (?:morning|afternoon|evening))\b[\s!,.]*(?:there|headrace)?[\s!.,]*$", re.IGNORECASE
 )
@@ -72,6 +73,20 @@ def answer(text: str, messages: list[Message]) -> str:
     topic = topic_of(text)
     parts = (OPENINGS[seed % 4], MIDDLES[seed // 4 % 4], ENDINGS[seed // 16 % 4])
     return " ".join(parts).replace("{topic}", topic)
+
+
+def word_of_instructions(prompt: Prompt, text: str) -> str | None:
+    """The word to answer with, where the instructions have "one of these words only: a, b, c"; else None.
+
+    It is the first of them that the text has, or the last one.
+    """
+    system = prompt.system if isinstance(prompt.system, str) else "".join(b.text or "" for b in prompt.system or ())
+    found = ONE_OF_WORDS.search(system)
+    if found is None:
+        return None
+    words = [word.strip() for word in found[1].split(",")]
+    said = {word.lower() for word in ANY_WORD.findall(text)}
+    return next((word for word in words if word.lower() in said), words[-1])
 
 
 def topic_of(text: str) -> str:

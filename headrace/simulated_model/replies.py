@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from headrace.simulated_model.directives import Directives, ToolOrder
-from headrace.simulated_model.prose import announcement, answer, report
+from headrace.simulated_model.prose import announcement, answer, report, word_of_instructions
 from headrace.simulated_model.requests import MessagesRequest, RequestRefusedError, ToolChoice
 from headrace.simulated_model.tool_choice import choose_tools, input_for
 from headrace.simulated_model.transcript import Turn
@@ -38,8 +38,11 @@ def plan_reply(request: MessagesRequest, turn: Turn, orders: Directives, reply_i
         )
         text = "" if turn.has_results else announcement([call.name for call in calls])
         return Reply(text, uses, "tool_use")
+    word = word_of_instructions(request, orders.text)
     if orders.say is not None:
         text = orders.say
+    elif word is not None:
+        text = word
     elif turn.exchanges:
         text = report(turn.exchanges)
     else:

@@ -184,6 +184,25 @@ async def asks(stage: Stage) -> Sequence[str]:
     return ["asks", "asks~1.2", "asks~3.2", "asks~4.2"]
 
 
+async def chain(stage: Stage) -> Sequence[str]:
+    """To its end; stopped by its gate; a step that fails."""
+    await stage.line.ask("chain", "[[say:This is the END.]] Write.", id="m1", agent="chain")
+    await stage.line.ask("chain", "[[say:This is not it.]] Write.", id="m2")
+    await stage.line.ask("chain", "[[fault:400]] Write.", id="m3")
+    return ["chain", "chain~1.2"]
+
+
+async def vote(stage: Stage) -> Sequence[str]:
+    """All agree; cancelled amid the votes; all fail."""
+    await stage.line.ask("vote", "[[say:Yes.]] Is it so?", id="m1", agent="vote")
+    await stage.line.say("vote", "[[latency:3]] Is it so?", id="m2")
+    await stage.line.event("vote", "tool_called", message_id="m2")
+    await stage.line.command("cancel_turn", "vote", by="ann")
+    await stage.end("m2")
+    await stage.line.ask("vote", "[[fault:400]] Is it so?", id="m3")
+    return ["vote"]
+
+
 async def handoff(stage: Stage) -> Sequence[str]:
     """Passed on amid a turn; the next message is the other agent's."""
     order = '[[tool:hand_off_to_writer {"message": "it is a poem"}]]'
@@ -346,6 +365,8 @@ SCENARIOS: dict[str, Callable[[Stage], Awaitable[Sequence[str]]]] = {
     "approval-rules": approval_rules,
     "asks": asks,
     "handoff": handoff,
+    "chain": chain,
+    "vote": vote,
     "queue": queue,
     "end-session": end_session,
     "expiry": expiry,

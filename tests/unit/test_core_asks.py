@@ -3,8 +3,9 @@
 from datetime import timedelta
 
 import pytest
-from histories import NOW, Clock, Fold, History, agent, catalog, use
+from histories import NOW, Fold, History, agent, catalog, use
 from msgspec.structs import replace
+from team import Team
 
 from agents.catalog import Catalog
 from agents.draft import Step, Timer
@@ -16,7 +17,7 @@ from schemas.effects import CallModel, CallTool
 from schemas.events import HandedOff, ToolCalled, ToolReturned, TurnCancelled, TurnCompleted, TurnStarted
 from schemas.failure import FailureCode
 from schemas.ids import child_session_id
-from schemas.log import CancelRequested, ChildEnded, MessageAccepted, SessionEvent, TimerFired
+from schemas.log import CancelRequested, ChildEnded, MessageAccepted, TimerFired
 
 LEAD, HELPER = "lead", "helper"
 
@@ -43,30 +44,6 @@ def ask(id: str = "u1", message: object = "what is it?", agent: str = HELPER) ->
 
 def handoff(id: str = "u9") -> ToolUseBlock:
     return ToolUseBlock(id=id, name="hand_off_to_expert", input={"message": "an invoice"})
-
-
-class Team:
-    """Sessions that speak to each other: what one says is the next fact of another's log, when `deliver` is called."""
-
-    def __init__(self, agents: Catalog) -> None:
-        self.agents = agents
-        self.clock = Clock()
-        self.sessions: dict[str, History] = {}
-        self.said: list[SessionEvent] = []
-
-    def session(self, name: str) -> History:
-        history = self.sessions.setdefault(name, History(self.agents, name))
-        history.clock = self.clock
-        return history
-
-    def hear(self, step: Step) -> Step:
-        self.said += step.facts
-        return step
-
-    def deliver(self) -> None:
-        while self.said:
-            fact = self.said.pop(0)
-            self.hear(self.session(fact.session_id).feed(fact))
 
 
 def asked(step: Step) -> list[MessageAccepted]:

@@ -271,3 +271,18 @@ def test_half_of_a_reply_is_never_a_whole_one(reply: Reply, *, is_stream: bool) 
     assert b"message_delta" not in head
     with pytest.raises(orjson.JSONDecodeError):
         orjson.loads(head)
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("A technical question.", "technical"),
+        ("Billing, or technical?", "billing"),
+        ("What time is it?", "other"),
+        ("[[say:Nothing]] technical", "Nothing"),
+    ],
+)
+def test_instructions_may_leave_one_of_some_words(said: str, answer: str) -> None:
+    """The first of them that was said, or else the last: agents that classify and judge have an answer of use."""
+    system = "Say what it is about. Answer with one of these words only: billing, technical, other."
+    assert reply_to(said, system=system).text == answer
