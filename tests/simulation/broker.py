@@ -13,6 +13,7 @@ from schemas.codec import Headers
 from streams.ports import FencedError
 
 PARTITIONS = 2
+"""Where nobody says otherwise."""
 CHANGELOG = "sessions-changelog"
 CLAIM_KEY = b"claim"
 Place = tuple[str, int]
@@ -54,7 +55,7 @@ class Outbox:
     """Until when the sends to a partition fail, and are sent again by the producer."""
 
     def partition_of(self, key: bytes) -> int:
-        return partition_of(key)
+        return self.broker.partition_of(key)
 
     async def append(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
@@ -72,8 +73,8 @@ class Outbox:
         if self.error is not None:
             raise self.error
         if partition is None:
-            partition = partition_of(key)
-        assert key is None or topic.endswith("changelog") or partition == partition_of(key), (
+            partition = self.broker.partition_of(key)
+        assert key is None or topic.endswith("changelog") or partition == self.broker.partition_of(key), (
             "a record in the wrong place"
         )
         epoch = self.claims.get((topic, partition))
@@ -99,11 +100,14 @@ class Outbox:
         self, topic: str, *, key: bytes, value: bytes | None, headers: Headers, partition: int | None = None
     ) -> None:
         if not self.is_dead:
-            self.broker.store((topic, partition_of(key) if partition is None else partition), key, value, headers)
+            place = (topic, self.broker.partition_of(key) if partition is None else partition)
+            self.broker.store(place, key, value, headers)
 
     def places(self) -> list[Place]:
         """Where a record is on its way, and the broker takes it now."""
         now = self.broker.now
+        if self.broker.is_down:
+            return []
         return sorted(
             place
             for place, line in self.in_flight.items()
@@ -155,9 +159,12 @@ class Outbox:
 class Broker:
     """All topics, what the consumer group has committed, and who may write to the changelog."""
 
-    def __init__(self, now: datetime, *, is_fenced: bool = True) -> None:
+    def __init__(self, now: datetime, *, is_fenced: bool = True, partitions: int = PARTITIONS) -> None:
         self.now = now
         self.is_fenced = is_fenced
+        self.partitions = partitions
+        self.down_until = now
+        """Until then nothing can be written, read or committed."""
         self.late: set[tuple[str, int, int]] = set()
         """Topic, partition and offset of what workers wrote that were taken for dead."""
         self._last_claim = 0
@@ -165,6 +172,17 @@ class Broker:
         self._claimed: dict[Place, int] = {}
         self.logs: defaultdict[Place, list[Record]] = defaultdict(list)
         self.committed: dict[Place, int] = {}
+
+    @property
+    def is_down(self) -> bool:
+        return self.now < self.down_until
+
+    def partition_of(self, key: bytes | None) -> int:
+        return crc32(key or b"") % self.partitions
+
+    def places(self, topic: str) -> list[Place]:
+        """The partitions of a topic."""
+        return [(topic, partition) for partition in range(self.partitions)]
 
     def store(self, place: Place, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> int:
         log = self.logs[place]
@@ -210,7 +228,3 @@ class Broker:
     def records(self) -> Iterator[Record]:
         for log in self.logs.values():
             yield from log
-
-
-def partition_of(key: bytes | None) -> int:
-    return crc32(key or b"") % PARTITIONS

@@ -6,14 +6,25 @@ from functools import partial
 from random import Random
 from typing import NamedTuple, Protocol
 
-from simulation.broker import PARTITIONS, Broker, Place, partition_of
+from simulation.broker import Broker, Place
+from simulation.bugs import BUG
+from simulation.forgery import forge_order, forge_outcome
 from simulation.points import points_of
-from simulation.script import GARBAGE, Applied, Command, draw_applied, draw_broadcast, draw_command
+from simulation.script import GARBAGE, Applied, Command, Heard, draw_applied, draw_broadcast, draw_command, encoded
 from simulation.worker import Worker, spawn, stop
 
-from schemas.codec import decode_agent_event
+from schemas.codec import decode_agent_event, decode_dead_letter
 from schemas.events import ApprovalRequested
-from schemas.topics import AGENT_EVENTS, BROADCASTS, LLM_REQUESTS, SESSION_LOG, TOOL_CALLS, USER_MESSAGES
+from schemas.topics import (
+    AGENT_EVENTS,
+    BROADCASTS,
+    DEAD_LETTERS,
+    LLM_REQUESTS,
+    SESSION_LOG,
+    TOOL_CALLS,
+    USER_MESSAGES,
+    Topic,
+)
 from streams.expire import expire_idle
 from streams.ports import Table
 
@@ -21,9 +32,12 @@ PROCESSED = (USER_MESSAGES, BROADCASTS, SESSION_LOG, LLM_REQUESTS, TOOL_CALLS)
 REPEATED = (SESSION_LOG, LLM_REQUESTS, TOOL_CALLS)
 """What workers write: one that dies may write it again."""
 APPROVAL_TAG = b'"type":"approval_requested"'
+QUARANTINE_TAG = b'"cause":"core_error"'
 MAX_WAIT_S = 4.0
 """More than a rebalance waits for outcomes; less than it waits for what is being recorded, which several exceed."""
 MAX_STALL_S = 8.0
+MAX_DOWN_S = 20.0
+"""Longer than workers wait for anything in a rebalance, and than most calls may take."""
 FAULTS = (
     "crash",
     "stop",
@@ -34,7 +48,14 @@ FAULTS = (
     "back-pressure",
     "record repeated",
     "garbage",
+    "forged order",
+    "forged outcome",
+    "bug",
+    "silence",
+    "broker down",
+    "disk full",
     "expiry",
+    "return",
     "broadcast",
     "agent applied",
     "time passes",
@@ -66,6 +87,8 @@ class Stage(Protocol):
     sent: list[Command]
     applied: list[Applied]
     rates: dict[str, float]
+    act: dict[Place, int]
+    """Where each partition was when what happens now began: what lies before is of sessions that are forgotten."""
 
     @property
     def is_rebalancing(self) -> bool: ...
@@ -80,6 +103,12 @@ class Stage(Protocol):
 def possible_faults(stage: Stage) -> Iterator[Thing]:
     """All that may happen now; the rare ones seldom."""
     rng, rates = stage.rng, stage.rates
+    if stage.broker.is_down:
+        yield Thing("time passes", "", lambda: _wait(stage))
+        for worker in stage.workers:
+            if rng.random() < 0.1 * rates["crash"]:
+                yield Thing("crash", worker.name, lambda w=worker: stage.crash(w))  # type: ignore[misc]
+        return
     yield Thing("command", "", lambda: send(stage))
     for worker in stage.workers:
         if not worker.is_paused:
@@ -104,6 +133,8 @@ def _to_worker(stage: Stage, worker: Worker) -> Iterator[Thing]:
         yield Thing("crash", worker.name, lambda: stage.crash(worker))
     if worker.positions and not worker.is_stopping and rng.random() < 0.05 * rates["stop"]:
         yield Thing("stop", worker.name, lambda: spawn(worker, stop(worker)) and None)
+    if rng.random() < 0.05 * rates["disk full"]:
+        yield Thing("disk full", worker.name, worker.tables.fill)
     places = worker.outbox.places()
     if places:
         place = rng.choice(places)
@@ -139,19 +170,38 @@ def _wait(stage: Stage) -> str:
 
 
 def send(stage: Stage) -> str:
-    key, value = draw_command(stage.rng, stage.sessions, stage.sent, _asked(stage.broker))
+    broker = stage.broker
+    heard = Heard(stage.sent, lambda: [event.call_id for event in asked(broker)], lambda: _quarantined(broker))
+    key, value = draw_command(stage.rng, stage.sessions, heard)
     if any(b'"%b"' % name.encode() in value for name in stage.retired):
         return "nothing: its session has expired"
+    return _say(stage, key, value)
+
+
+def _say(stage: Stage, key: bytes | None, value: bytes) -> str:
     stage.sent.append((key, value))
-    partition = stage.rng.randrange(PARTITIONS) if key is None else partition_of(key)
-    stage.broker.store((USER_MESSAGES.name, partition), key, value, [])
+    broker = stage.broker
+    partition = stage.rng.randrange(broker.partitions) if key is None else broker.partition_of(key)
+    broker.store((USER_MESSAGES.name, partition), key, value, [])
     return value[:100].decode()
+
+
+def _poison(stage: Stage) -> str:
+    """A message that the core cannot handle."""
+    session = stage.rng.choice(stage.sessions)
+    return _say(stage, session.encode(), encoded(session, text=f"a {BUG}"))
+
+
+def _take_down(stage: Stage) -> str:
+    seconds = stage.rng.uniform(0, MAX_DOWN_S)
+    stage.broker.down_until = stage.broker.now + timedelta(seconds=seconds)
+    return f"for {seconds:.1f} s"
 
 
 def _broadcast(stage: Stage) -> str:
     number = sum(len(log) for place, log in stage.broker.logs.items() if place[0] == BROADCASTS.name)
     value = draw_broadcast(stage.rng, number)
-    stage.broker.store((BROADCASTS.name, stage.rng.randrange(PARTITIONS)), None, value, [])
+    stage.broker.store((BROADCASTS.name, stage.rng.randrange(stage.broker.partitions)), None, value, [])
     return value.decode()
 
 
@@ -166,14 +216,14 @@ def _garbage(stage: Stage) -> str:
     topic = stage.rng.choice(PROCESSED).name
     value = stage.rng.choice(GARBAGE)
     key = stage.rng.choice([None, b"a", b"\xff"])
-    offset = stage.broker.store((topic, stage.rng.randrange(PARTITIONS)), key, value, [])
+    offset = stage.broker.store((topic, stage.rng.randrange(stage.broker.partitions)), key, value, [])
     return f"{topic} at {offset}: {(value or b'')[:30]!r}"
 
 
 def _repeat(stage: Stage) -> str:
     """A worker's record once more, as from a worker that died before it knew that the broker had it."""
-    place = stage.rng.choice(REPEATED).name, stage.rng.randrange(PARTITIONS)
-    log = stage.broker.logs[place]
+    place = stage.rng.choice(REPEATED).name, stage.rng.randrange(stage.broker.partitions)
+    log = stage.broker.logs[place][stage.act.get(place, 0) :]
     record = stage.rng.choice(log) if log else None
     if record is None or (record.key or b"").decode(errors="replace") in stage.retired:
         return "nothing"
@@ -199,7 +249,7 @@ def _expire(stage: Stage) -> str:
     """A session of which nobody speaks any more expires; its name is not used again.
 
     A session that expired while its last message is on its way begins anew, with the same ids: the retention time,
-    which is days, is what keeps that from happening.
+    which is days, is what keeps that from happening. Once all has come to rest the names are used again.
     """
     quiet = [name for name in stage.sessions if _is_quiet(stage, name)]
     if quiet:
@@ -230,8 +280,12 @@ def _is_quiet(stage: Stage, name: str) -> bool:
     for worker in stage.workers:
         if any(sent.record[0] == key for line in worker.outbox.in_flight.values() for sent in line):
             return False
-    places = [(USER_MESSAGES.name, partition) for partition in range(PARTITIONS)]
-    said = [(place, record) for place in places for record in stage.broker.logs[place] if mark in (record.value or b"")]
+    said = [
+        (place, record)
+        for place in stage.broker.places(USER_MESSAGES.name)
+        for record in stage.broker.logs[place]
+        if mark in (record.value or b"")
+    ]
     return bool(said) and all(record.offset < stage.broker.committed.get(place, 0) for place, record in said)
 
 
@@ -240,14 +294,29 @@ RARE: tuple[tuple[str, float, Callable[[Stage], str]], ...] = (
     ("agent applied", 0.2, _apply),
     ("garbage", 0.15, _garbage),
     ("record repeated", 0.3, _repeat),
+    ("forged order", 0.15, lambda stage: forge_order(stage, asked(stage.broker))),
+    ("forged outcome", 0.15, forge_outcome),
+    ("bug", 0.03, _poison),
+    ("broker down", 0.03, _take_down),
     ("expiry", 0.2, _expire),
     ("time passes", 0.3, _wait),
 )
 """What happens to nobody in particular, and how often it can."""
 
 
-def _asked(broker: Broker) -> list[str]:
-    """The calls for which an approval was asked, ever."""
-    logs = [broker.logs[AGENT_EVENTS.name, partition] for partition in range(PARTITIONS)]
-    values = [record.value for log in logs for record in log if record.value and APPROVAL_TAG in record.value]
-    return [event.call_id for event in map(decode_agent_event, values) if isinstance(event, ApprovalRequested)]
+def asked(broker: Broker) -> list[ApprovalRequested]:
+    """The approvals that were asked for, ever."""
+    events = map(decode_agent_event, _tagged(broker, AGENT_EVENTS, APPROVAL_TAG))
+    return [event for event in events if isinstance(event, ApprovalRequested)]
+
+
+def _quarantined(broker: Broker) -> list[str]:
+    """The sessions that were quarantined, ever."""
+    letters = map(decode_dead_letter, _tagged(broker, DEAD_LETTERS, QUARANTINE_TAG))
+    return [letter.session_id for letter in letters if letter.session_id is not None]
+
+
+def _tagged(broker: Broker, topic: Topic, tag: bytes) -> Iterator[bytes]:
+    """The values of a topic that have the tag."""
+    for place in broker.places(topic.name):
+        yield from (record.value for record in broker.logs[place] if record.value and tag in record.value)

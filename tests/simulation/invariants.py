@@ -3,6 +3,7 @@
 Pure over what was recorded, so that the simulation and runs against a real broker are held to the same.
 """
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from datetime import datetime
 
 from agents.catalog import Catalog
 from agents.draft import Step
-from agents.reducer import reduce
+from agents.handle import handle
 from agents.session import AssistantEntry, Session, ToolResultEntry
 from schemas.codec import (
     decode_agent_event,
@@ -20,11 +21,12 @@ from schemas.codec import (
     decode_command,
     decode_dead_letter,
     decode_session_event,
+    encode,
 )
 from schemas.dead_letter import DeadLetter
 from schemas.effects import CallModel
 from schemas.events import AgentEvent, TurnCancelled, TurnCompleted, TurnFailed
-from schemas.log import MessageAccepted, ModelCompleted, SessionEvent
+from schemas.log import MessageAccepted, ModelCompleted, SessionEvent, SessionExpired
 from schemas.refusal import UNREADABLE, RefusedError, check_broadcast
 from schemas.topics import (
     AGENT_EVENTS,
@@ -35,9 +37,8 @@ from schemas.topics import (
     TOOL_CALLS,
     USER_MESSAGES,
 )
-from streams.store import HEAD_PREFIX, load
+from streams.store import HEAD_PREFIX, entry_key, head_key, load
 
-Key = tuple[str, str]
 Folded = tuple[dict[str, Session | None], dict[str, Step]]
 DECODERS: Mapping[str, Callable[[bytes], object]] = {
     USER_MESSAGES.name: decode_command,
@@ -69,6 +70,10 @@ class Started:
     log_end: int
     tool: str | None = None
 
+    @property
+    def session_id(self) -> str:
+        return self.call_id.rsplit("/", 2)[0]
+
 
 class Topics:
     """The records of a run, by topic, each in the order of its partition."""
@@ -85,12 +90,19 @@ class Topics:
 
 def check_answers(topics: Topics) -> None:
     """Every accepted message has exactly one end, after repeated events are dropped."""
-    accepted = {
-        (event.session_id, event.message_id) for _, event in facts(topics) if isinstance(event, MessageAccepted)
-    }
-    ends: Counter[Key] = Counter(
-        (event.session_id, event.message_id)
-        for event in distinct_events(topics).values()
+    events = distinct_events(topics)
+    begins = {(name, life): event.at for (name, life, seq), event in events.items() if seq == 1}
+    lived: Counter[str] = Counter()
+    accepted: set[tuple[str, str, int]] = set()
+    for _, fact in facts(topics):
+        if isinstance(fact, MessageAccepted):
+            name = fact.session_id
+            # A session begins with a message, and its first event has that message's time.
+            lived[name] += begins.get((name, lived[name] + 1)) == fact.at
+            accepted.add((name, fact.message_id, lived[name]))
+    ends: Counter[tuple[str, str, int]] = Counter(
+        (event.session_id, event.message_id, life)
+        for (_, life, _), event in events.items()
         if isinstance(event, TurnCompleted | TurnFailed | TurnCancelled)
     )
     assert not accepted - ends.keys(), f"messages without an end: {accepted - ends.keys()}"
@@ -99,21 +111,39 @@ def check_answers(topics: Topics) -> None:
     assert not repeated, f"messages with several ends: {repeated}"
 
 
-def distinct_events(topics: Topics) -> dict[tuple[str, int], AgentEvent]:
-    """The agent events by session and `seq`; one that was published again has the same content."""
-    values: dict[tuple[str, int], bytes] = {}
-    events: dict[tuple[str, int], AgentEvent] = {}
-    highest: defaultdict[str, int] = defaultdict(int)
+def distinct_events(topics: Topics) -> dict[tuple[str, int, int], AgentEvent]:
+    """The agent events by session, life and `seq`; one that was published again has the same content.
+
+    A session that expired, and is spoken to again, begins anew: readers know it by a `seq` of 1 at a later time than
+    all that they have seen.
+    """
+    events: dict[tuple[str, int, int], AgentEvent] = {}
+    values: defaultdict[str, set[bytes]] = defaultdict(set)
+    last: dict[str, tuple[int, AgentEvent]] = {}
     for record in topics[AGENT_EVENTS.name]:
         assert record.value is not None
         event = decode_agent_event(record.value)
-        key = (event.session_id, event.seq)
-        known = values.setdefault(key, record.value)
-        assert known == record.value, f"{key} was published again with another content: {known!r}, {record.value!r}"
-        assert event.seq <= highest[event.session_id] + 1, f"a gap before {key}"
-        highest[event.session_id] = max(highest[event.session_id], event.seq)
-        events[key] = event
+        name = event.session_id
+        if record.value in values[name]:
+            continue
+        values[name].add(record.value)
+        life, newest = last.get(name, (1, None))
+        if newest is not None and event.seq == 1 and event.at > newest.at:
+            life += 1
+        else:
+            seq = newest.seq if newest else 0
+            said = "was published again with another content" if event.seq <= seq else "comes after a gap"
+            assert event.seq == seq + 1, f"{name} {event.seq} {said}: {record.value!r}"
+        last[name] = life, event
+        events[name, life, event.seq] = event
     return events
+
+
+def check_events(topics: Topics, catalog: Catalog) -> None:
+    """What was published is what the log makes, no more and no less."""
+    published = {record.value for record in topics[AGENT_EVENTS.name]}
+    made = {encode(event) for step in fold(topics, catalog)[1].values() for event in step.events}
+    assert published == made, f"published, and not so: {published - made}; made, and not published: {made - published}"
 
 
 def facts(topics: Topics) -> Iterator[tuple[Record, SessionEvent]]:
@@ -137,7 +167,7 @@ def _fold(topics: Topics, catalog: Catalog) -> Folded:
     sessions: dict[str, Session | None] = {}
     steps: dict[str, Step] = {}
     for record, event in facts(topics):
-        step = reduce(catalog, sessions.get(event.session_id), event, record.offset)
+        step = handle(catalog, sessions.get(event.session_id), event, record.offset, place_of(record)).step
         sessions[event.session_id] = step.session
         steps[place_of(record)] = step
     return sessions, steps
@@ -156,6 +186,9 @@ def check_state(topics: Topics, catalog: Catalog, changelog: str) -> None:
     kept = {key[len(HEAD_PREFIX) :].decode() for key in stored if key.startswith(HEAD_PREFIX)}
     expected = {name: session for name, session in sessions.items() if session is not None}
     assert kept == expected.keys()
+    keys = {key for key in stored if key[:2] in {b"h\x00", b"t\x00"}}
+    entries = {entry_key(name, n) for name, session in expected.items() for n in range(session.head.entries)}
+    assert keys == entries | {head_key(name) for name in expected}, "the table has other entries than its sessions"
     for name, session in expected.items():
         assert load(stored.get, name) == session, f"session {name} is not stored as its log makes it"
 
@@ -182,8 +215,19 @@ def check_transcripts(topics: Topics, catalog: Catalog) -> None:
         assert Counter(uses) == Counter(results), f"session {name}: calls {uses}, results {results}"
 
 
+def lives(topics: Topics, catalog: Catalog) -> dict[str, list[int]]:
+    """Where each session expired, by its name; what comes after that in the log is another session."""
+    ends: defaultdict[str, list[int]] = defaultdict(list)
+    steps = fold(topics, catalog)[1]
+    for record, event in facts(topics):
+        if isinstance(event, SessionExpired) and steps[place_of(record)].rewritten:
+            ends[event.session_id].append(record.offset)
+    return ends
+
+
 def check_calls(
     topics: Topics,
+    catalog: Catalog,
     started: Iterable[Started],
     idempotent: Mapping[str, bool],
     late: Container[tuple[str, int, int]] = frozenset(),
@@ -193,18 +237,21 @@ def check_calls(
     `late`: topic, partition and offset of records that were on their way from a worker that was taken for dead: its
     calls were made again before anybody could know.
     """
-    completed: dict[str, int] = {}
+    ends = lives(topics, catalog)
+    completed: dict[tuple[str, int], int] = {}
     for record, event in facts(topics):
         if isinstance(event, ModelCompleted) and (record.topic, record.partition, record.offset) not in late:
-            completed.setdefault(event.call_id, record.offset)
-    runs: Counter[str] = Counter()
+            key = (event.call_id, bisect_right(ends.get(event.session_id, []), record.offset))
+            completed.setdefault(key, record.offset)
+    runs: Counter[tuple[str, int]] = Counter()
     for call in started:
+        key = (call.call_id, bisect_right(ends.get(call.session_id, []), call.log_end - 1))
         if call.tool is not None:
-            runs[call.call_id] += not idempotent[call.tool]
-        elif call.call_id in completed:
-            offset = completed[call.call_id]
+            runs[key] += not idempotent[call.tool]
+        elif key in completed:
+            offset = completed[key]
             assert call.log_end <= offset, f"call {call.call_id} was repeated: its completion is at {offset}"
-    repeated = [call_id for call_id, count in runs.items() if count > 1]
+    repeated = [call_id for (call_id, _), count in runs.items() if count > 1]
     assert not repeated, f"tools that are not idempotent ran twice: {repeated}"
 
 

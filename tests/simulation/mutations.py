@@ -8,7 +8,10 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 from simulation.script import IDEMPOTENT
-from simulation.worker import Lease, Roster, ScriptedTools
+from simulation.strange_faults import OFTEN as OFTEN_STRANGE
+from simulation.strange_faults import STRANGE
+from simulation.tools import ScriptedTools
+from simulation.worker import Lease, Roster
 
 from agents.draft import Draft
 from agents.session import Session
@@ -209,7 +212,7 @@ FAULTS: dict[str, Fault] = {
         a_turn_goes_on_with_the_agent_of_now,
         a_call_is_made_for_the_agent_of_now,
     )
-}
+} | STRANGE
 
 
 def often(name: str) -> frozenset[str]:
@@ -217,8 +220,8 @@ def often(name: str) -> frozenset[str]:
     return OFTEN.get(name, frozenset())
 
 
-OFTEN = {
-    "outcomes_are_not_held_in_a_rebalance": frozenset({"rebalance"}),
+OFTEN = OFTEN_STRANGE | {
+    "outcomes_are_not_held_in_a_rebalance": frozenset({"rebalance", "produce retried", "time passes"}),
     "the_lease_is_taken_for_granted": frozenset({"pause"}),
     "tools_are_not_claimed": frozenset({"crash"}),
     "recorder_does_not_wait_for_what_was_emitted": frozenset({"produce failed"}),

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import NamedTuple
 
 from histories import check_prompt
+from simulation.bugs import BUG
 from simulation.invariants import Started
 from simulation.model_stream import ScriptedApi, streaming_client
 
@@ -17,23 +19,24 @@ from agents.limits import Limits
 from agents.models.port import DeltaSink, ModelClient, ModelCompletion, ModelFault, ModelOutcome
 from agents.prompt import Prompt
 from agents.spec import AgentSpec
-from agents.tools.port import ToolFault, ToolOutcome, ToolReturn
+from agents.tools.port import ToolError
 from schemas.content import AssistantBlock, TextBlock, ToolUseBlock, text_of
 from schemas.failure import Failure, FailureCode
 from schemas.usage import Usage
 
 Command = tuple[bytes | None, bytes]
-IDEMPOTENT = {"add": True, "pay": False, "send": False}
+IDEMPOTENT = {"add": True, "pay": False, "send": False, "mail": True}
+TURN_S = 30
 SOON_EXPIRED = ApprovalRule(expires_seconds=20)
-"""At rest nobody decides: timers end what waits."""
+"""At rest most wait for it: timers end what waits."""
 CATALOG = Catalog(
     {
         name: AgentSpec(
             name=name,
             instructions="Help.",
             tools=tuple(IDEMPOTENT),
-            approval={"send": SOON_EXPIRED},
-            limits=Limits(queued_messages=2, model_calls_per_turn=5),
+            approval={"send": SOON_EXPIRED, "mail": SOON_EXPIRED},
+            limits=Limits(queued_messages=2, model_calls_per_turn=5, turn_seconds=TURN_S),
         )
         for name in ("assistant", "writer")
     },
@@ -66,6 +69,8 @@ class OpenCall:
     answer: Callable[[Random], object]
     result: asyncio.Future[object]
     caller: asyncio.Task[object] | None
+    is_silent: bool
+    """Whether nobody ever will."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,6 +83,10 @@ class Calls:
     bad_prompts: list[str] = field(default_factory=list)
     told: list[tuple[str, str]] = field(default_factory=list)
     """The instructions that each call of the model was made with."""
+    overruns: list[str] = field(default_factory=list)
+    """The tools that ran for longer than they may."""
+    happens: Callable[[str], bool] = lambda _: False
+    """Whether a fault of such a kind comes now."""
     uses: int = 0
     is_streamed: bool = False
     """Whether the model is behind the worker's real client, as bytes; else the scheduler gives whole outcomes."""
@@ -93,29 +102,42 @@ class Calls:
     def _count(self, flaw: str) -> None:
         self.counts[f"stream {flaw}"] += 1
 
-    async def tool(self, call_id: str) -> ToolOutcome:
+    async def tool(self, call_id: str) -> str:
+        """What a tool returns.
+
+        Raises:
+            ToolError: it failed for good.
+            OSError: it failed for now.
+        """
         outcome = await self._ask(call_id, self._tool_outcome)
-        assert isinstance(outcome, ToolReturn | ToolFault)
-        return outcome
+        if isinstance(outcome, Exception):
+            raise outcome
+        return str(outcome)
 
     async def complete(self, call_id: str) -> ModelOutcome:
-        outcome = await self._ask(call_id, self._model_outcome)
+        outcome = await self._ask(call_id, self._model_outcome, always=True)
         assert isinstance(outcome, ModelCompletion | ModelFault)
         return outcome
 
-    async def _ask(self, call_id: str, answer: Callable[[Random], object]) -> object:
-        call = OpenCall(call_id, answer, asyncio.get_running_loop().create_future(), asyncio.current_task())
+    async def _ask(self, call_id: str, answer: Callable[[Random], object], *, always: bool = False) -> object:
+        """`always`: there is no time limit that would end the call."""
+        is_silent = not always and self.happens("silence")
+        future = asyncio.get_running_loop().create_future()
+        call = OpenCall(call_id, answer, future, asyncio.current_task(), is_silent)
         self.open.append(call)
         try:
             return await call.result
         finally:
             self.open.remove(call)
 
-    def _tool_outcome(self, rng: Random) -> ToolOutcome:
+    def _tool_outcome(self, rng: Random) -> object:
         if rng.random() < 0.2:
             self.counts["tool failed"] += 1
-            return ToolFault(failure=Failure(code=FailureCode.TOOL_ERROR, message="why"), attempts=1)
-        return ToolReturn(content=f"result {rng.random()}", attempts=1)
+            return ToolError("why") if rng.random() < 0.5 else OSError("why")
+        return f"result {rng.random()}{self._bug()}"
+
+    def _bug(self) -> str:
+        return f" {BUG}" if self.happens("bug") else ""
 
     def _model_outcome(self, rng: Random) -> ModelOutcome:
         if rng.random() < 0.1:
@@ -126,11 +148,11 @@ class Calls:
         return self.draw_completion(rng)
 
     def draw_completion(self, rng: Random) -> ModelCompletion:
-        content: list[AssistantBlock] = [TextBlock(text=f"{FIRST_WORDS}{rng.random()}")]
+        content: list[AssistantBlock] = [TextBlock(text=f"{FIRST_WORDS}{rng.random()}{self._bug()}")]
         stop_reason = rng.choice(["end_turn", "end_turn", "max_tokens", "pause_turn", "refusal"])
         if rng.random() < 0.55:
             stop_reason = "tool_use"
-            for name in rng.choices(["add", "pay", "pay", "send", "fly"], k=rng.randint(1, 3)):
+            for name in rng.choices(["add", "pay", "pay", "send", "mail", "fly"], k=rng.randint(1, 3)):
                 self.uses += 1
                 content.append(ToolUseBlock(id=f"use-{self.uses}", name=name, input={"n": self.uses}))
         return ModelCompletion(
@@ -186,11 +208,20 @@ KINDS = {
     "unknown agent": 3,
     "applied agent": 6,
     "end": 1,
+    "release": 8,
 }
 """What people send, and how often."""
 
 
-def draw_command(rng: Random, sessions: Sequence[str], sent: Sequence[Command], approvals: Sequence[str]) -> Command:
+class Heard(NamedTuple):
+    """What people know: what was sent, the calls that wait for approval or did, the sessions that had a bug."""
+
+    sent: Sequence[Command]
+    approvals: Callable[[], Sequence[str]]
+    quarantined: Callable[[], Sequence[str]]
+
+
+def draw_command(rng: Random, sessions: Sequence[str], heard: Heard) -> Command:
     """A record of `user-messages`, key and value: mostly a message, sometimes a repeated one, sometimes nonsense."""
     session = rng.choice(sessions)
     key = rng.choice([None, session.encode()])
@@ -198,10 +229,12 @@ def draw_command(rng: Random, sessions: Sequence[str], sent: Sequence[Command], 
     match rng.choices(list(KINDS), list(KINDS.values()))[0]:
         case "known message":
             command = key, encoded(session, text="hi", id=f"m{rng.randint(1, 30)}")
-        case "repetition" if sent:
-            command = rng.choice(sent)
-        case "decision" if approvals:
-            command = None, approval(rng.choice(approvals), rng.choice(["approve", "deny"]))
+        case "repetition" if heard.sent:
+            command = rng.choice(heard.sent)
+        case "decision" if calls := heard.approvals():
+            command = None, approval(rng.choice(calls), rng.choice(["approve", "deny"]))
+        case "release" if names := heard.quarantined():
+            command = None, encoded(rng.choice(names), type="release_session")
         case "cancel":
             command = key, encoded(session, type="cancel_turn")
         case "nonsense":
@@ -224,8 +257,8 @@ def draw_applied(rng: Random, number: int) -> Applied:
     name = rng.choice([*CATALOG.files, "helper"])
     if name == "helper" and rng.random() < 0.4:
         return name, None
-    limits = Limits(queued_messages=rng.randint(1, 3), model_calls_per_turn=rng.randint(1, 5))
-    approval = dict.fromkeys(rng.choice([(), ("send",), ("add", "send")]), SOON_EXPIRED)
+    limits = Limits(queued_messages=rng.randint(1, 3), model_calls_per_turn=rng.randint(1, 5), turn_seconds=TURN_S)
+    approval = dict.fromkeys(rng.choice([(), ("send",), ("add", "send", "mail")]), SOON_EXPIRED)
     instructions = f"Help, as of {number}."
     return name, AgentSpec(
         name=name, instructions=instructions, tools=tuple(IDEMPOTENT), approval=approval, limits=limits

@@ -10,10 +10,9 @@ from msgspec.structs import replace
 from simulation.broker import CHANGELOG, Broker, Outbox, Place
 from simulation.invariants import Started
 from simulation.loop import sleeper
-from simulation.script import IDEMPOTENT, Applied, Calls, catalog_of
+from simulation.script import Applied, Calls, catalog_of
+from simulation.tools import ScriptedTools
 
-from agents.tools import Toolbox
-from agents.tools.port import ToolContext, ToolDefinition, ToolOutcome
 from schemas.topics import SESSION_LOG
 from streams.pipeline import Capacity, Pipeline
 from streams.ports import Delivery, FencedError, Shell
@@ -59,21 +58,29 @@ class Tables:
         self._is_kept = is_kept
         self._kept: dict[int, dict[bytes, bytes]] = {}
         self._reflected: dict[int, int] = {}
+        self._is_full = False
 
     def recover(self, broker: Broker, partitions: Iterable[int]) -> None:
         if not self._is_kept:
             self._kept.clear()
             self._reflected.clear()
         self.data = {partition: self._kept.setdefault(partition, {}) for partition in partitions}
+        self._is_full = False
         for partition in self.data:
             new = broker.logs[CHANGELOG, partition][self._reflected.get(partition, -1) + 1 :]
             if new:
                 self.put(partition, [(record.key or b"", record.value) for record in new], new[-1].offset)
 
+    def fill(self) -> None:
+        """No more fits on the disk."""
+        self._is_full = True
+
     def get(self, partition: int, key: bytes) -> bytes | None:
         return self.data[partition].get(key)
 
     def put(self, partition: int, items: Sequence[tuple[bytes, bytes | None]], changelog_offset: int) -> None:
+        if self._is_full:
+            raise OSError("no space left on the disk")
         self._reflected[partition] = changelog_offset
         for key, value in items:
             if value is None:
@@ -116,24 +123,6 @@ class Roster:
             await self._waiting[-1]
 
 
-class ScriptedTools(Toolbox):
-    """Tools whose outcomes the scheduler gives."""
-
-    def __init__(self, worker: "Worker") -> None:
-        super().__init__([])
-        self._worker = worker
-
-    def definitions(self, names: Sequence[str]) -> list[ToolDefinition]:
-        return [ToolDefinition(name=name, description="d", input_schema={"type": "object"}) for name in names]
-
-    def is_idempotent(self, name: str) -> bool:
-        return IDEMPOTENT[name]
-
-    async def run(self, name: str, input: dict[str, Any], *, context: ToolContext, timeout_s: float) -> ToolOutcome:
-        del input, timeout_s
-        return await self._worker.calls.tool(self._worker.began(context.session_id, context.call_id, name))
-
-
 class Worker:
     """One life of a worker process; it may live through several assignments, and sleep through some.
 
@@ -157,6 +146,7 @@ class Worker:
         self.tables = Tables(is_kept=is_kept)
         self.lease = Lease()
         self.is_paused = False
+        self.naps = 0
         self.missed: list[Callable[[], None]] = []
         self.is_member = True
         self.is_stopping = False
@@ -166,13 +156,22 @@ class Worker:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.taking: asyncio.Task[None] | None = None
         self.positions: dict[Place, int] = {}
+        self.begun: dict[Place, int] = {}
+        """Where it began to read, in this assignment."""
         self.done: dict[Place, int] = {}
         self._committed: dict[Place, int] = {}
         self.began_log: list[Started] = []
         self._assignment = 0
         self._acknowledged = acknowledged
         self.roster = Roster(applied)
-        self.shell = Shell(self.outbox, lambda: broker.now, self.fail, lease=self.lease, specs=self.roster)
+        self.shell = Shell(
+            self.outbox,
+            lambda: broker.now,
+            self.fail,
+            lease=self.lease,
+            log_end=partial(log_end, broker),
+            specs=self.roster,
+        )
         capacity = replace(CAPACITY, record_linger_s=linger_s)
         self.pipeline = Pipeline(
             self.shell, self.tables, self.roster.catalog, self.calls.model(self.began), ScriptedTools(self), capacity
@@ -213,6 +212,7 @@ class Worker:
             for topic in self.processors
             for partition in sorted(partitions)
         }
+        self.begun = dict(self.positions)
         log = SESSION_LOG.name
         if self.is_member:
             self.outbox.is_late = False
@@ -225,6 +225,7 @@ class Worker:
     def pause(self) -> None:
         """For longer than its session timeout: the group gives its partitions to others."""
         self.is_paused = True
+        self.naps += 1
         self.is_member = False
         self.outbox.is_late = True
         self.lease.is_held = False
@@ -239,6 +240,7 @@ class Worker:
     def revoke(self) -> asyncio.Task[None]:
         """A rebalance begins: no record is taken until the next assignment."""
         self.positions = {}
+        self.begun = {}
         self.steps = []
         return spawn(self, suspend(self))
 
@@ -276,7 +278,7 @@ class Worker:
 
     def commit(self) -> None:
         """Of one that is no member, the group takes no offsets."""
-        if not self.is_member:
+        if not self.is_member or self.broker.is_down:
             return
         self.broker.committed.update(self.done)
 
@@ -295,6 +297,12 @@ class Worker:
     def fail(self, error: BaseException) -> None:
         if not self.outbox.is_dead:
             self.failure = error
+
+
+async def log_end(broker: Broker, partition: int) -> int:
+    """How far the session log goes; it takes its time."""
+    await asyncio.sleep(0)
+    return broker.end((SESSION_LOG.name, partition))
 
 
 def spawn(worker: Worker, work: Any) -> asyncio.Task[None]:

@@ -6,24 +6,45 @@ from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import Random
+from unittest.mock import patch
 
-from simulation import invariants
-from simulation.broker import CHANGELOG, PARTITIONS, Broker, Place, partition_of
+from simulation import invariants, outside
+from simulation.broker import CHANGELOG, Broker, Place
+from simulation.bugs import planted
 from simulation.faults import FAULTS, OFTEN, RATES, Thing, possible_faults
 from simulation.invariants import Topics
 from simulation.loop import VirtualLoop
 from simulation.points import Point, points_of
-from simulation.script import CATALOG, IDEMPOTENT, SESSIONS, Applied, Calls, Command, approval, catalog_of
-from simulation.worker import Worker, track_tasks, wake
+from simulation.script import (
+    CATALOG,
+    IDEMPOTENT,
+    SESSIONS,
+    Applied,
+    Calls,
+    Command,
+    approval,
+    catalog_of,
+    encoded,
+)
+from simulation.tools import BACKOFF_S
+from simulation.worker import Worker, spawn, track_tasks, wake
 
-from agents.catalog import Catalog
 from schemas.topics import USER_MESSAGES
+from streams.expire import expire_idle
 from streams.ports import FencedError
 
 STEPS = 150
 """Of a run, while faults happen; then everything comes to rest."""
 MAX_STEPS_TO_REST = 20_000
-WORKERS = 2
+MAX_ROUNDS = 50
+"""Of people who say what is missing until nothing is."""
+STEPS_AFTER_RETURN = STEPS // 3
+"""When the sessions have expired, and people use their names again."""
+MAX_WORKERS = 4
+MAX_PARTITIONS = 4
+ODDS = {"silence": 0.05, "bug": 0.01}
+"""Of a call that nobody answers, and of an answer that the core cannot handle, where such faults come often."""
+RETENTION = timedelta(days=30)
 WAKE_UP = 0.02
 """So seldom that some sleep until all is done by others: what they send then is older than all else."""
 START = datetime(2026, 5, 1, tzinfo=UTC)
@@ -47,8 +68,13 @@ class World:
         often: Collection[str] = frozenset(),
     ) -> None:
         self.rng = Random(seed)
-        self.broker = Broker(START, is_fenced=is_fenced)
-        self.calls = Calls(lambda session_id: partition_of(session_id.encode()), is_streamed=self.rng.random() < 0.5)
+        self.broker = Broker(START, is_fenced=is_fenced, partitions=self.rng.randint(1, MAX_PARTITIONS))
+        self.calls = Calls(
+            lambda session_id: self.broker.partition_of(session_id.encode()),
+            is_streamed=self.rng.random() < 0.5,
+            happens=self._happens,
+        )
+        self.act: dict[Place, int] = {}
         self.acknowledged: list[tuple[str, str, int, int]] = []
         self.sessions = list(SESSIONS)
         self.retired: set[str] = set()
@@ -60,6 +86,7 @@ class World:
         self.crash_points: set[Point] = set()
         self.journal: list[tuple[datetime, Thing, object]] = []
         self.is_at_rest = False
+        self._max_workers = self.rng.randint(1, MAX_WORKERS)
         self._rebalancing: asyncio.Task[None] | None = None
         self._steps = steps
         self._without = without
@@ -70,9 +97,10 @@ class World:
         Raises:
             AssertionError: it does not.
         """
-        with asyncio.Runner(loop_factory=lambda: VirtualLoop(self._seconds)) as runner:
-            runner.run(self._run())
-        self._check()
+        with planted(), patch("agents.tools.toolbox._backoff_s", lambda _: BACKOFF_S):
+            with asyncio.Runner(loop_factory=lambda: VirtualLoop(self._seconds)) as runner:
+                runner.run(self._run())
+            self._check()
 
     @property
     def is_rebalancing(self) -> bool:
@@ -81,24 +109,59 @@ class World:
     async def _run(self) -> None:
         track_tasks(asyncio.get_running_loop())
         self._assign()
-        for _ in range(self._steps):
+        await self._play_act(self._steps)
+        is_back = self.rng.random() < 0.5 * self.rates["return"]
+        if is_back and "return" not in self._without:
+            self.counts["return"] += 1
+            await self._forget()
+            await self._play_act(min(self._steps, STEPS_AFTER_RETURN))
+        for worker in self.workers:
+            worker.kill()
+        await asyncio.sleep(0)
+
+    async def _play_act(self, steps: int) -> None:
+        """Let faults happen for a while, then come to rest."""
+        self.is_at_rest = False
+        for _ in range(steps):
             await self._step(faults=True)
         for worker in self.workers:
             worker.outbox.room = None
         self.is_at_rest = True
         await self._rest()
+
+    async def _forget(self) -> None:
+        """All is done and committed; then nobody says anything for so long that the sessions expire."""
         for worker in self.workers:
-            worker.kill()
-        await asyncio.sleep(0)
+            worker.commit()
+        self.broker.now += RETENTION
+        for worker in self.workers:
+            spawn(worker, expire_idle(worker.shell, worker.tables, list(worker.tables.data), RETENTION))
+        await self._rest()
+        for worker in self.workers:
+            worker.commit()
+        self.act = {place: self.broker.end(place) for place in self.broker.logs}
+        self.sessions = list(SESSIONS)
+        self.retired.clear()
+
+    def _happens(self, kind: str) -> bool:
+        """Whether a call now has a fault of that kind."""
+        is_so = self.rng.random() < ODDS[kind] * self.rates[kind] and kind not in self._without
+        self.counts[kind] += is_so
+        return is_so
 
     def _check(self) -> None:
         assert not self.calls.bad_prompts, self.calls.bad_prompts
+        assert not self.calls.overruns, self.calls.overruns
         topics, catalog = Topics(self.broker.records()), catalog_of(self.applied)
         invariants.check_answers(topics)
         invariants.check_state(topics, catalog, CHANGELOG)
         invariants.check_transcripts(topics, catalog)
+        invariants.check_events(topics, catalog)
         invariants.check_agents(topics, catalog, self.calls.told)
-        invariants.check_calls(topics, self.calls.started, IDEMPOTENT, self.broker.late)
+        outside.check_usage(topics, catalog)
+        outside.check_quarantine(topics, catalog)
+        outside.check_orders(topics, catalog, self.calls.started)
+        invariants.check_calls(topics, catalog, self.calls.started, IDEMPOTENT, self.broker.late)
         invariants.check_refusals(topics, catalog)
         invariants.check_garbage(topics)
         invariants.check_broadcasts(topics, CATALOG)
@@ -160,7 +223,7 @@ class World:
         self._assign()
 
     def _assign(self) -> None:
-        while len(members(self.workers)) < WORKERS and (not members(self.workers) or self.rng.random() < 0.7):
+        while len(members(self.workers)) < self._max_workers and (not members(self.workers) or self.rng.random() < 0.7):
             is_kept = self.rng.random() < 0.5
             self.workers.append(
                 Worker(
@@ -173,7 +236,7 @@ class World:
                 )
             )
         known = members(self.workers)
-        owners = [self.rng.choice(known) for _ in range(PARTITIONS)]
+        owners = [self.rng.choice(known) for _ in range(self.broker.partitions)]
         for worker in known:
             worker.assign({partition for partition, owner in enumerate(owners) if owner is worker})
 
@@ -181,6 +244,7 @@ class World:
 
     async def _rest(self) -> None:
         """No more faults: go on until nothing can be done, deciding what waits for people."""
+        rounds = 0
         for _ in range(MAX_STEPS_TO_REST):
             if await self._step(faults=False) or await self._is_busy():
                 continue
@@ -193,13 +257,34 @@ class World:
                     worker.commit()
                 wake(self.rng.choice(asleep))
                 continue
-            waiting = _undecided(self.broker, catalog_of(self.applied))
-            if not waiting:
+            said = self._last_words()
+            rounds += 1
+            assert rounds < MAX_ROUNDS, f"people wait in vain: {said}"
+            if not said:
+                self._check_all_is_acknowledged()
                 return
-            for call_id in waiting:
-                value = approval(call_id, self.rng.choice(["approve", "deny"]))
+            for value in said:
                 self.broker.store((USER_MESSAGES.name, 0), None, value, [])
         raise AssertionError("it does not come to rest")
+
+    def _last_words(self) -> list[bytes]:
+        """What people say until nothing waits for them: they decide, and release and use what was quarantined."""
+        sessions, _ = invariants.fold(Topics(self.broker.records()), catalog_of(self.applied))
+        said: list[bytes] = []
+        for session in filter(None, sessions.values()):
+            head = session.head
+            asked = [call.call_id for call in head.turn.pending if call.kind == "approval"] if head.turn else []
+            said += [approval(call_id, self.rng.choice(["approve", "deny"])) for call_id in asked]
+            if head.quarantined is not None:
+                said += [encoded(head.session_id, type="release_session"), encoded(head.session_id, text="and now?")]
+        return said
+
+    def _check_all_is_acknowledged(self) -> None:
+        """Nothing that was taken is left: what is behind it would never be committed."""
+        for worker in members(self.workers):
+            for place, begun in worker.begun.items():
+                done, end = worker.done.get(place, begun), self.broker.end(place)
+                assert done == end, f"{worker.name}: of {place[0]}/{place[1]}, {end - done} are not acknowledged"
 
     async def _is_busy(self) -> bool:
         """Whether something can be done once the tasks have had their turn."""
@@ -214,6 +299,7 @@ class World:
         """Go on to the next time at which something happens by itself; whether there is one."""
         timer = _loop().next_timer()
         times = [START + timedelta(seconds=timer)] if timer is not None else []
+        times += [self.broker.down_until] if self.broker.is_down else []
         times += [
             until
             for worker in self.workers
@@ -241,13 +327,17 @@ def possible_things(world: World) -> Iterator[Thing]:
         elif not world.is_at_rest and world.rng.random() < WAKE_UP:
             yield Thing("wake up", worker.name, lambda w=worker: wake(w))  # type: ignore[misc]
     asleep = {task for worker in world.workers if worker.is_paused for task in worker.tasks}
-    answerable = [call for call in world.calls.open if not call.result.done() and call.caller not in asleep]
+    answerable = [
+        call for call in world.calls.open if not (call.result.done() or call.is_silent or call.caller in asleep)
+    ]
     if answerable:
         call = world.rng.choice(answerable)
         yield Thing("answer", call.call_id, lambda: call.result.set_result(call.answer(world.rng)))
 
 
 def _of_worker(world: World, worker: Worker) -> Iterator[Thing]:
+    if world.broker.is_down:
+        return
     if not world.is_rebalancing or not worker.is_member:
         for place in worker.readable():
             yield Thing("take", (worker.name, *place), lambda p=place: worker.take(p))  # type: ignore[misc]
@@ -285,10 +375,3 @@ def take_step(worker: Worker) -> str:
 def members(workers: Iterable[Worker]) -> list[Worker]:
     """Those that the group does not take for dead."""
     return [worker for worker in workers if worker.is_member]
-
-
-def _undecided(broker: Broker, catalog: Catalog) -> list[str]:
-    """The calls that wait for approval now."""
-    sessions, _ = invariants.fold(Topics(broker.records()), catalog)
-    turns = [session.head.turn for session in sessions.values() if session and session.head.turn]
-    return [call.call_id for turn in turns for call in turn.pending if call.kind == "approval"]
