@@ -6,9 +6,9 @@ import sys
 import time
 
 from simulation.faults import FAULTS
+from simulation.plan import STEPS, Plan
 from simulation.points import await_points
-from simulation.run import Plan, Tally, play, schedule, table, tally_in_parallel, told
-from simulation.world import STEPS
+from simulation.run import Tally, play, schedule, table, tally_in_parallel, told
 
 MAX_TOLD = 3
 """Violations that are shown in full; further ones have their seeds shown."""

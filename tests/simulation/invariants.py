@@ -193,17 +193,21 @@ def check_state(topics: Topics, catalog: Catalog, changelog: str) -> None:
         assert load(stored.get, name) == session, f"session {name} is not stored as its log makes it"
 
 
-def check_agents(topics: Topics, catalog: Catalog, told: Iterable[tuple[str, str]]) -> None:
+def check_agents(topics: Topics, catalog: Catalog, told: Iterable[tuple[Started, str]]) -> None:
     """Each call of the model was made for the agent that its turn began with, whatever was applied since."""
-    expected: dict[str, str] = {}
-    for step in fold(topics, catalog)[1].values():
+    expected: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
+    steps = fold(topics, catalog)[1]
+    for record, _ in facts(topics):
+        step = steps[place_of(record)]
         for order in step.effects:
             if isinstance(order, CallModel) and step.session is not None and step.session.head.turn is not None:
                 spec = catalog.get(order.agent, step.session.head.turn.specs_offset)
                 assert spec is not None, f"call {order.call_id}: its agent is not there"
-                expected[order.call_id] = spec.instructions
-    for call_id, instructions in told:
-        assert instructions == expected[call_id], f"call {call_id} was told `{instructions}`: {expected[call_id]}"
+                expected[order.call_id].append((record.offset, spec.instructions))
+    for call, instructions in told:
+        # Where the name of a session was used again, so was the id of the call: the last order before it counts.
+        ordered = [said for offset, said in expected[call.call_id] if offset < call.log_end]
+        assert ordered[-1:] == [instructions], f"{call} was told `{instructions}`: {ordered}"
 
 
 def check_transcripts(topics: Topics, catalog: Catalog) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 from msgspec.structs import replace
+from simulation.plan import Plan
 from simulation.script import IDEMPOTENT
 from simulation.strange_faults import OFTEN as OFTEN_STRANGE
 from simulation.strange_faults import STRANGE
@@ -215,9 +216,16 @@ FAULTS: dict[str, Fault] = {
 } | STRANGE
 
 
-def often(name: str) -> frozenset[str]:
-    """The kinds of faults in the world that it takes to find one in the code."""
-    return OFTEN.get(name, frozenset())
+def plan_for(name: str, seed: int) -> Plan:
+    """A run that may find the fault: some kinds of faults in the world it takes, or a certain number of workers."""
+    often = OFTEN.get(name, frozenset())
+    if name in BETWEEN_TWO:
+        return Plan(seed=seed, often=often, workers=2, partitions=2)
+    return Plan(seed=seed, often=often)
+
+
+BETWEEN_TWO = {"outcomes_are_not_held_in_a_rebalance"}
+"""Those that take two workers that give each other a partition."""
 
 
 OFTEN = OFTEN_STRANGE | {

@@ -12,31 +12,13 @@ from multiprocessing import get_context
 import structlog
 from simulation.bugs import PlantedBugError
 from simulation.faults import FAULTS
+from simulation.plan import Plan
 from simulation.points import Point, await_points
-from simulation.world import START, STEPS, World
+from simulation.world import START, World
 
 SEEDS_PER_TASK = 20
 SHOWN = 120
 """The last lines of a schedule: what went wrong is near its end."""
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Plan:
-    """What a run depends on, and nothing else."""
-
-    seed: int
-    steps: int = STEPS
-    without: frozenset[str] = frozenset()
-    often: frozenset[str] = frozenset()
-    is_fenced: bool = True
-
-    def command(self) -> str:
-        parts = [f"make sim SEED={self.seed}"]
-        if self.steps != STEPS:
-            parts.append(f"STEPS={self.steps}")
-        if self.without:
-            parts.append(f"WITHOUT='{','.join(sorted(self.without))}'")
-        return " ".join(parts)
 
 
 @dataclass(slots=True)
@@ -91,7 +73,7 @@ def heard_errors() -> Iterator[list[str]]:
 
 def play(plan: Plan) -> tuple[World, str | None]:
     """Run a plan; the world as it is afterwards, and what does not hold in it."""
-    world = World(plan.seed, is_fenced=plan.is_fenced, steps=plan.steps, without=plan.without, often=plan.often)
+    world = World(plan)
     # A third of a run's time would go into looking for cycles; what it leaves is small, and is looked through after it.
     gc.disable()
     with heard_errors() as errors:

@@ -81,7 +81,7 @@ class Calls:
     started: list[Started] = field(default_factory=list)
     open: list[OpenCall] = field(default_factory=list)
     bad_prompts: list[str] = field(default_factory=list)
-    told: list[tuple[str, str]] = field(default_factory=list)
+    told: list[tuple[Started, str]] = field(default_factory=list)
     """The instructions that each call of the model was made with."""
     overruns: list[str] = field(default_factory=list)
     """The tools that ran for longer than they may."""
@@ -182,7 +182,7 @@ class Model:
             # An exception here would become the failure of a turn, as any bug in a model's client.
             self.calls.bad_prompts.append(f"{call_id}: {error}")
         self.began(session_of(call_id), call_id)
-        self.calls.told.append((call_id, prompt.system[0]["text"]))
+        self.calls.told.append((self.calls.started[-1], prompt.system[0]["text"]))
         if self.client is not None:
             return await self.client.complete(prompt, call_id=call_id, timeout_s=timeout_s, on_delta=on_delta)
         on_delta(1, 0, FIRST_WORDS)

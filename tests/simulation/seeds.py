@@ -2,7 +2,8 @@
 
 import os
 
-from simulation.run import Plan, play, told
+from simulation.plan import Plan
+from simulation.run import play, told
 
 # Taken out of the environment, whose variables of ours are settings: one that is none is refused.
 SEEDS = int(os.environ.pop("HEADRACE_SIM_SEEDS", "1000"))

@@ -1,7 +1,8 @@
 """The real processors under seeded crashes, rebalances, lost connections, delays, repetitions and nonsense."""
 
 import pytest
-from simulation.run import Plan, play
+from simulation.plan import Plan
+from simulation.run import play
 from simulation.seeds import FIRST_HALF, check
 
 

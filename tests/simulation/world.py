@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import Random
@@ -14,6 +14,7 @@ from simulation.bugs import planted
 from simulation.faults import FAULTS, OFTEN, RATES, Thing, possible_faults
 from simulation.invariants import Topics
 from simulation.loop import VirtualLoop
+from simulation.plan import STEPS, Plan
 from simulation.points import Point, points_of
 from simulation.script import (
     CATALOG,
@@ -33,8 +34,6 @@ from schemas.topics import USER_MESSAGES
 from streams.expire import expire_idle
 from streams.ports import FencedError
 
-STEPS = 150
-"""Of a run, while faults happen; then everything comes to rest."""
 MAX_STEPS_TO_REST = 20_000
 MAX_ROUNDS = 50
 """Of people who say what is missing until nothing is."""
@@ -51,24 +50,12 @@ START = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 class World:
-    """One run.
+    """One run."""
 
-    `is_fenced`: whether the broker refuses what comes from a claim that is over; without it, what it is for is found.
-    `steps`: while faults happen. `without`: kinds of faults that do nothing where they would happen. `often`: kinds
-    that come often, whatever the seed says.
-    """
-
-    def __init__(
-        self,
-        seed: int,
-        *,
-        is_fenced: bool = True,
-        steps: int = STEPS,
-        without: Collection[str] = frozenset(),
-        often: Collection[str] = frozenset(),
-    ) -> None:
-        self.rng = Random(seed)
-        self.broker = Broker(START, is_fenced=is_fenced, partitions=self.rng.randint(1, MAX_PARTITIONS))
+    def __init__(self, plan: Plan) -> None:
+        self.rng = Random(plan.seed)
+        partitions = self.rng.randint(1, MAX_PARTITIONS)
+        self.broker = Broker(START, is_fenced=plan.is_fenced, partitions=plan.partitions or partitions)
         self.calls = Calls(
             lambda session_id: self.broker.partition_of(session_id.encode()),
             is_streamed=self.rng.random() < 0.5,
@@ -80,16 +67,17 @@ class World:
         self.retired: set[str] = set()
         self.sent: list[Command] = []
         self.applied: list[Applied] = []
-        self.rates = {kind: self.rng.choice(RATES) for kind in FAULTS} | dict.fromkeys(often, OFTEN)
+        self.rates = {kind: self.rng.choice(RATES) for kind in FAULTS} | dict.fromkeys(plan.often, OFTEN)
         self.workers: list[Worker] = []
         self.counts: Counter[str] = Counter()
         self.crash_points: set[Point] = set()
         self.journal: list[tuple[datetime, Thing, object]] = []
         self.is_at_rest = False
-        self._max_workers = self.rng.randint(1, MAX_WORKERS)
+        most = self.rng.randint(1, MAX_WORKERS)
+        self._max_workers = plan.workers or most
         self._rebalancing: asyncio.Task[None] | None = None
-        self._steps = steps
-        self._without = without
+        self._steps = plan.steps
+        self._without = plan.without
 
     def play(self) -> None:
         """Run, and check all that must hold at rest.
@@ -100,7 +88,7 @@ class World:
         with planted(), patch("agents.tools.toolbox._backoff_s", lambda _: BACKOFF_S):
             with asyncio.Runner(loop_factory=lambda: VirtualLoop(self._seconds)) as runner:
                 runner.run(self._run())
-            self._check()
+            _check(self)
 
     @property
     def is_rebalancing(self) -> bool:
@@ -113,7 +101,7 @@ class World:
         is_back = self.rng.random() < 0.5 * self.rates["return"]
         if is_back and "return" not in self._without:
             self.counts["return"] += 1
-            await self._forget()
+            await _forget(self)
             await self._play_act(min(self._steps, STEPS_AFTER_RETURN))
         for worker in self.workers:
             worker.kill()
@@ -127,45 +115,13 @@ class World:
         for worker in self.workers:
             worker.outbox.room = None
         self.is_at_rest = True
-        await self._rest()
-
-    async def _forget(self) -> None:
-        """All is done and committed; then nobody says anything for so long that the sessions expire."""
-        for worker in self.workers:
-            worker.commit()
-        self.broker.now += RETENTION
-        for worker in self.workers:
-            spawn(worker, expire_idle(worker.shell, worker.tables, list(worker.tables.data), RETENTION))
-        await self._rest()
-        for worker in self.workers:
-            worker.commit()
-        self.act = {place: self.broker.end(place) for place in self.broker.logs}
-        self.sessions = list(SESSIONS)
-        self.retired.clear()
+        await self.rest()
 
     def _happens(self, kind: str) -> bool:
         """Whether a call now has a fault of that kind."""
         is_so = self.rng.random() < ODDS[kind] * self.rates[kind] and kind not in self._without
         self.counts[kind] += is_so
         return is_so
-
-    def _check(self) -> None:
-        assert not self.calls.bad_prompts, self.calls.bad_prompts
-        assert not self.calls.overruns, self.calls.overruns
-        topics, catalog = Topics(self.broker.records()), catalog_of(self.applied)
-        invariants.check_answers(topics)
-        invariants.check_state(topics, catalog, CHANGELOG)
-        invariants.check_transcripts(topics, catalog)
-        invariants.check_events(topics, catalog)
-        invariants.check_agents(topics, catalog, self.calls.told)
-        outside.check_usage(topics, catalog)
-        outside.check_quarantine(topics, catalog)
-        outside.check_orders(topics, catalog, self.calls.started)
-        invariants.check_calls(topics, catalog, self.calls.started, IDEMPOTENT, self.broker.late)
-        invariants.check_refusals(topics, catalog)
-        invariants.check_garbage(topics)
-        invariants.check_broadcasts(topics, CATALOG)
-        invariants.check_acknowledgements(self.acknowledged)
 
     def _seconds(self) -> float:
         return (self.broker.now - START).total_seconds()
@@ -242,13 +198,13 @@ class World:
 
     # Rest
 
-    async def _rest(self) -> None:
+    async def rest(self) -> None:
         """No more faults: go on until nothing can be done, deciding what waits for people."""
         rounds = 0
         for _ in range(MAX_STEPS_TO_REST):
             if await self._step(faults=False) or await self._is_busy():
                 continue
-            if self._pass_time():
+            if _pass_time(self):
                 continue
             asleep = [worker for worker in self.workers if worker.is_paused]
             if asleep:
@@ -257,34 +213,15 @@ class World:
                     worker.commit()
                 wake(self.rng.choice(asleep))
                 continue
-            said = self._last_words()
+            said = _last_words(self)
             rounds += 1
             assert rounds < MAX_ROUNDS, f"people wait in vain: {said}"
             if not said:
-                self._check_all_is_acknowledged()
+                _check_all_is_acknowledged(self)
                 return
             for value in said:
                 self.broker.store((USER_MESSAGES.name, 0), None, value, [])
         raise AssertionError("it does not come to rest")
-
-    def _last_words(self) -> list[bytes]:
-        """What people say until nothing waits for them: they decide, and release and use what was quarantined."""
-        sessions, _ = invariants.fold(Topics(self.broker.records()), catalog_of(self.applied))
-        said: list[bytes] = []
-        for session in filter(None, sessions.values()):
-            head = session.head
-            asked = [call.call_id for call in head.turn.pending if call.kind == "approval"] if head.turn else []
-            said += [approval(call_id, self.rng.choice(["approve", "deny"])) for call_id in asked]
-            if head.quarantined is not None:
-                said += [encoded(head.session_id, type="release_session"), encoded(head.session_id, text="and now?")]
-        return said
-
-    def _check_all_is_acknowledged(self) -> None:
-        """Nothing that was taken is left: what is behind it would never be committed."""
-        for worker in members(self.workers):
-            for place, begun in worker.begun.items():
-                done, end = worker.done.get(place, begun), self.broker.end(place)
-                assert done == end, f"{worker.name}: of {place[0]}/{place[1]}, {end - done} are not acknowledged"
 
     async def _is_busy(self) -> bool:
         """Whether something can be done once the tasks have had their turn."""
@@ -295,22 +232,78 @@ class World:
         is_failed = any(worker.failure for worker in self.workers)
         return is_failed or next(possible_things(self), None) is not None
 
-    def _pass_time(self) -> bool:
-        """Go on to the next time at which something happens by itself; whether there is one."""
-        timer = _loop().next_timer()
-        times = [START + timedelta(seconds=timer)] if timer is not None else []
-        times += [self.broker.down_until] if self.broker.is_down else []
-        times += [
-            until
-            for worker in self.workers
-            if not worker.is_paused
-            for until in worker.outbox.stalled.values()
-            if until > self.broker.now
-        ]
-        if not times:
-            return False
-        self.broker.now = max(self.broker.now, min(times)) + timedelta(milliseconds=1)
-        return True
+
+def _check(world: World) -> None:
+    assert not world.calls.bad_prompts, world.calls.bad_prompts
+    assert not world.calls.overruns, world.calls.overruns
+    topics, catalog = Topics(world.broker.records()), catalog_of(world.applied)
+    invariants.check_answers(topics)
+    invariants.check_state(topics, catalog, CHANGELOG)
+    invariants.check_transcripts(topics, catalog)
+    invariants.check_events(topics, catalog)
+    invariants.check_agents(topics, catalog, world.calls.told)
+    outside.check_usage(topics, catalog)
+    outside.check_quarantine(topics, catalog)
+    outside.check_orders(topics, catalog, world.calls.started)
+    invariants.check_calls(topics, catalog, world.calls.started, IDEMPOTENT, world.broker.late)
+    invariants.check_refusals(topics, catalog)
+    invariants.check_garbage(topics)
+    invariants.check_broadcasts(topics, CATALOG)
+    invariants.check_acknowledgements(world.acknowledged)
+
+
+def _last_words(world: World) -> list[bytes]:
+    """What people say until nothing waits for them: they decide, and release and use what was quarantined."""
+    sessions, _ = invariants.fold(Topics(world.broker.records()), catalog_of(world.applied))
+    said: list[bytes] = []
+    for session in filter(None, sessions.values()):
+        head = session.head
+        asked = [call.call_id for call in head.turn.pending if call.kind == "approval"] if head.turn else []
+        said += [approval(call_id, world.rng.choice(["approve", "deny"])) for call_id in asked]
+        if head.quarantined is not None:
+            said += [encoded(head.session_id, type="release_session"), encoded(head.session_id, text="and now?")]
+    return said
+
+
+def _check_all_is_acknowledged(world: World) -> None:
+    """Nothing that was taken is left: what is behind it would never be committed."""
+    for worker in members(world.workers):
+        for place, begun in worker.begun.items():
+            done, end = worker.done.get(place, begun), world.broker.end(place)
+            assert done == end, f"{worker.name}: of {place[0]}/{place[1]}, {end - done} are not acknowledged"
+
+
+async def _forget(world: World) -> None:
+    """All is done and committed; then nobody says anything for so long that the sessions expire."""
+    for worker in world.workers:
+        worker.commit()
+    world.broker.now += RETENTION
+    for worker in world.workers:
+        spawn(worker, expire_idle(worker.shell, worker.tables, list(worker.tables.data), RETENTION))
+    await world.rest()
+    for worker in world.workers:
+        worker.commit()
+    world.act = {place: world.broker.end(place) for place in world.broker.logs}
+    world.sessions = list(SESSIONS)
+    world.retired.clear()
+
+
+def _pass_time(world: World) -> bool:
+    """Go on to the next time at which something happens by itself; whether there is one."""
+    timer = _loop().next_timer()
+    times = [START + timedelta(seconds=timer)] if timer is not None else []
+    times += [world.broker.down_until] if world.broker.is_down else []
+    times += [
+        until
+        for worker in world.workers
+        if not worker.is_paused
+        for until in worker.outbox.stalled.values()
+        if until > world.broker.now
+    ]
+    if not times:
+        return False
+    world.broker.now = max(world.broker.now, min(times)) + timedelta(milliseconds=1)
+    return True
 
 
 def _loop() -> VirtualLoop:
