@@ -3,10 +3,12 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import replace as evolve
 from typing import Any
 from unittest.mock import patch
 
 from msgspec.structs import replace
+from simulation.faults import FAULTS as FAULTS_OF_WORLD
 from simulation.plan import Plan
 from simulation.script import IDEMPOTENT
 from simulation.strange_faults import OFTEN as OFTEN_STRANGE
@@ -217,19 +219,22 @@ FAULTS: dict[str, Fault] = {
 
 
 def plan_for(name: str, seed: int) -> Plan:
-    """A run that may find the fault: some kinds of faults in the world it takes, or a certain number of workers."""
-    often = OFTEN.get(name, frozenset())
-    if name in BETWEEN_TWO:
-        return Plan(seed=seed, often=often, workers=2, partitions=2)
-    return Plan(seed=seed, often=often)
+    """A run that may find the fault: most take certain kinds of faults in the world, or peace from others."""
+    plan = PLANS.get(name) or Plan(seed=seed, often=OFTEN.get(name, frozenset()))
+    return evolve(plan, seed=seed)
 
 
-BETWEEN_TWO = {"outcomes_are_not_held_in_a_rebalance"}
-"""Those that take two workers that give each other a partition."""
-
-
+PLANS = {
+    "outcomes_are_not_held_in_a_rebalance": Plan(
+        seed=0,
+        often=frozenset({"rebalance"}),
+        without=frozenset(FAULTS_OF_WORLD) - {"rebalance", "produce retried", "time passes"},
+        workers=4,
+        partitions=2,
+    )
+}
+"""Of faults that take more than certain kinds to come often."""
 OFTEN = OFTEN_STRANGE | {
-    "outcomes_are_not_held_in_a_rebalance": frozenset({"rebalance", "produce retried", "time passes"}),
     "the_lease_is_taken_for_granted": frozenset({"pause"}),
     "tools_are_not_claimed": frozenset({"crash"}),
     "recorder_does_not_wait_for_what_was_emitted": frozenset({"produce failed"}),

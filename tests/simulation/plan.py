@@ -10,9 +10,10 @@ STEPS = 150
 class Plan:
     """One run.
 
-    `steps`: while faults happen. `without`: kinds of faults that do nothing where they would happen. `often`: kinds
-    that come often, whatever the seed says. `is_fenced`: whether the broker refuses what comes from a claim that is
-    over; without it, what it is for is found. `workers` at most, and `partitions`: of the seed, where nobody says.
+    `seed`: what is drawn. `steps`: while faults happen. `without`: kinds of faults that do nothing where they would
+    happen. `often`: kinds that come often, whatever the seed says. `is_fenced`: whether the broker refuses what comes
+    from a claim that is over; without it, what it is for is found. `workers` at most, and `partitions`: of the seed,
+    where nobody says.
     """
 
     seed: int

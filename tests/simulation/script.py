@@ -28,7 +28,7 @@ Command = tuple[bytes | None, bytes]
 IDEMPOTENT = {"add": True, "pay": False, "send": False, "mail": True}
 TURN_S = 30
 SOON_EXPIRED = ApprovalRule(expires_seconds=20)
-"""At rest most wait for it: timers end what waits."""
+"""At rest people decide about half of what waits; timers end the rest."""
 CATALOG = Catalog(
     {
         name: AgentSpec(

@@ -5,7 +5,7 @@ from simulation.mutations import FAULTS, plan_for
 from simulation.plan import Plan
 from simulation.run import play
 
-SEEDS_PER_FAULT = 300
+SEEDS_PER_FAULT = 600
 """In each of which a fault that is injected is found with some probability; most are found in the first ten."""
 
 

@@ -11,7 +11,7 @@ from unittest.mock import patch
 from simulation import invariants, outside
 from simulation.broker import CHANGELOG, Broker, Place
 from simulation.bugs import planted
-from simulation.faults import FAULTS, OFTEN, RATES, Thing, possible_faults
+from simulation.faults import FAULTS, OFTEN, RATES, Thing, asked, possible_faults
 from simulation.invariants import Topics
 from simulation.loop import VirtualLoop
 from simulation.plan import STEPS, Plan
@@ -35,6 +35,7 @@ from streams.expire import expire_idle
 from streams.ports import FencedError
 
 MAX_STEPS_TO_REST = 20_000
+DECIDED_AT_REST = 0.5
 MAX_ROUNDS = 50
 """Of people who say what is missing until nothing is."""
 STEPS_AFTER_RETURN = STEPS // 3
@@ -199,10 +200,14 @@ class World:
     # Rest
 
     async def rest(self) -> None:
-        """No more faults: go on until nothing can be done, deciding what waits for people."""
-        rounds = 0
+        """No more faults: go on until nothing can be done, not even by people or by time."""
+        rounds, is_decided = 0, False
         for _ in range(MAX_STEPS_TO_REST):
             if await self._step(faults=False) or await self._is_busy():
+                continue
+            if not is_decided:
+                is_decided = True
+                self._say(_decisions(self))
                 continue
             if _pass_time(self):
                 continue
@@ -219,9 +224,12 @@ class World:
             if not said:
                 _check_all_is_acknowledged(self)
                 return
-            for value in said:
-                self.broker.store((USER_MESSAGES.name, 0), None, value, [])
+            self._say(said)
         raise AssertionError("it does not come to rest")
+
+    def _say(self, said: Iterable[bytes]) -> None:
+        for value in said:
+            self.broker.store((USER_MESSAGES.name, 0), None, value, [])
 
     async def _is_busy(self) -> bool:
         """Whether something can be done once the tasks have had their turn."""
@@ -252,14 +260,19 @@ def _check(world: World) -> None:
     invariants.check_acknowledgements(world.acknowledged)
 
 
+def _decisions(world: World) -> list[bytes]:
+    """What people decide when all that waits does for them; about half of it they leave to time."""
+    waiting = [event.call_id for event in asked(world.broker) if world.rng.random() < DECIDED_AT_REST]
+    return [approval(call_id, world.rng.choice(["approve", "deny"])) for call_id in waiting]
+
+
 def _last_words(world: World) -> list[bytes]:
-    """What people say until nothing waits for them: they decide, and release and use what was quarantined."""
+    """What people say when nothing waits for them or for time: they release and use what was quarantined."""
     sessions, _ = invariants.fold(Topics(world.broker.records()), catalog_of(world.applied))
     said: list[bytes] = []
     for session in filter(None, sessions.values()):
         head = session.head
-        asked = [call.call_id for call in head.turn.pending if call.kind == "approval"] if head.turn else []
-        said += [approval(call_id, world.rng.choice(["approve", "deny"])) for call_id in asked]
+        assert head.turn is None, f"{head.turn} waits for ever"
         if head.quarantined is not None:
             said += [encoded(head.session_id, type="release_session"), encoded(head.session_id, text="and now?")]
     return said
