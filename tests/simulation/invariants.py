@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agents.catalog import Catalog
-from agents.draft import Step
+from agents.draft import Step, timers
 from agents.handle import handle
 from agents.session import AssistantEntry, Session, ToolResultEntry
 from schemas.codec import (
@@ -37,7 +37,7 @@ from schemas.topics import (
     TOOL_CALLS,
     USER_MESSAGES,
 )
-from streams.store import HEAD_PREFIX, entry_key, head_key, load
+from streams.store import HEAD_PREFIX, entry_key, head_key, load, wait_key
 
 Folded = tuple[dict[str, Session | None], dict[str, Step]]
 DECODERS: Mapping[str, Callable[[bytes], object]] = {
@@ -186,9 +186,10 @@ def check_state(topics: Topics, catalog: Catalog, changelog: str) -> None:
     kept = {key[len(HEAD_PREFIX) :].decode() for key in stored if key.startswith(HEAD_PREFIX)}
     expected = {name: session for name, session in sessions.items() if session is not None}
     assert kept == expected.keys()
-    keys = {key for key in stored if key[:2] in {b"h\x00", b"t\x00"}}
     entries = {entry_key(name, n) for name, session in expected.items() for n in range(session.head.entries)}
-    assert keys == entries | {head_key(name) for name in expected}, "the table has other entries than its sessions"
+    waits = {wait_key(call_id) for session in expected.values() for call_id in timers(session.head)}
+    keys = entries | waits | {head_key(name) for name in expected}
+    assert {key for key in stored if key[1:2] == b"\x00"} == keys, "the table has other entries than its sessions"
     for name, session in expected.items():
         assert load(stored.get, name) == session, f"session {name} is not stored as its log makes it"
 

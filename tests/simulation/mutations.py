@@ -8,6 +8,8 @@ from typing import Any
 from unittest.mock import patch
 
 from msgspec.structs import replace
+from simulation.ask_faults import ASK_FAULTS
+from simulation.ask_faults import OFTEN as OFTEN_ASK
 from simulation.faults import FAULTS as FAULTS_OF_WORLD
 from simulation.plan import Plan
 from simulation.script import IDEMPOTENT
@@ -190,32 +192,36 @@ def a_call_is_made_for_the_agent_of_now() -> Any:
     return patch.object(call_model.CallModels, "_call", modern)
 
 
-FAULTS: dict[str, Fault] = {
-    fault.__name__: fault
-    for fault in (
-        accept_acknowledges_before_it_records,
-        recorder_acknowledges_before_it_records,
-        recorder_does_not_wait_for_what_was_emitted,
-        recorder_loses_a_write,
-        calls_do_not_wait_for_the_end_of_the_log,
-        calls_do_not_wait_for_their_order_to_be_decided,
-        model_calls_do_not_look_whether_they_are_pending,
-        outcomes_are_not_held_in_a_rebalance,
-        calls_that_run_are_started_again,
-        tools_are_not_claimed,
-        tickets_are_acknowledged_as_they_are_done,
-        dead_letters_are_dropped,
-        broadcasts_miss_an_agent,
-        events_bear_the_time_of_the_clock,
-        an_event_is_not_published,
-        a_message_is_answered_each_time_it_is_accepted,
-        a_turn_that_ends_leaves_calls_without_results,
-        the_lease_is_taken_for_granted,
-        decide_does_not_wait_for_agents_that_another_worker_has_read,
-        a_turn_goes_on_with_the_agent_of_now,
-        a_call_is_made_for_the_agent_of_now,
-    )
-} | STRANGE
+FAULTS: dict[str, Fault] = (
+    {
+        fault.__name__: fault
+        for fault in (
+            accept_acknowledges_before_it_records,
+            recorder_acknowledges_before_it_records,
+            recorder_does_not_wait_for_what_was_emitted,
+            recorder_loses_a_write,
+            calls_do_not_wait_for_the_end_of_the_log,
+            calls_do_not_wait_for_their_order_to_be_decided,
+            model_calls_do_not_look_whether_they_are_pending,
+            outcomes_are_not_held_in_a_rebalance,
+            calls_that_run_are_started_again,
+            tools_are_not_claimed,
+            tickets_are_acknowledged_as_they_are_done,
+            dead_letters_are_dropped,
+            broadcasts_miss_an_agent,
+            events_bear_the_time_of_the_clock,
+            an_event_is_not_published,
+            a_message_is_answered_each_time_it_is_accepted,
+            a_turn_that_ends_leaves_calls_without_results,
+            the_lease_is_taken_for_granted,
+            decide_does_not_wait_for_agents_that_another_worker_has_read,
+            a_turn_goes_on_with_the_agent_of_now,
+            a_call_is_made_for_the_agent_of_now,
+        )
+    }
+    | STRANGE
+    | ASK_FAULTS
+)
 
 
 def plan_for(name: str, seed: int) -> Plan:
@@ -234,13 +240,17 @@ PLANS = {
     )
 }
 """Of faults that take more than certain kinds to come often."""
-OFTEN = OFTEN_STRANGE | {
-    "the_lease_is_taken_for_granted": frozenset({"pause"}),
-    "tools_are_not_claimed": frozenset({"crash"}),
-    "recorder_does_not_wait_for_what_was_emitted": frozenset({"produce failed"}),
-    "accept_acknowledges_before_it_records": frozenset({"crash"}),
-    "broadcasts_miss_an_agent": frozenset({"broadcast"}),
-    "decide_does_not_wait_for_agents_that_another_worker_has_read": frozenset({"agent applied", "rebalance"}),
-    "a_turn_goes_on_with_the_agent_of_now": frozenset({"agent applied"}),
-    "a_call_is_made_for_the_agent_of_now": frozenset({"agent applied"}),
-}
+OFTEN = (
+    OFTEN_STRANGE
+    | OFTEN_ASK
+    | {
+        "the_lease_is_taken_for_granted": frozenset({"pause"}),
+        "tools_are_not_claimed": frozenset({"crash"}),
+        "recorder_does_not_wait_for_what_was_emitted": frozenset({"produce failed"}),
+        "accept_acknowledges_before_it_records": frozenset({"crash"}),
+        "broadcasts_miss_an_agent": frozenset({"broadcast"}),
+        "decide_does_not_wait_for_agents_that_another_worker_has_read": frozenset({"agent applied", "rebalance"}),
+        "a_turn_goes_on_with_the_agent_of_now": frozenset({"agent applied"}),
+        "a_call_is_made_for_the_agent_of_now": frozenset({"agent applied"}),
+    }
+)

@@ -27,20 +27,39 @@ from schemas.usage import Usage
 Command = tuple[bytes | None, bytes]
 IDEMPOTENT = {"add": True, "pay": False, "send": False, "mail": True}
 TURN_S = 30
+ASK_S = 15
+"""Less than people have: some who are asked wait for them."""
 SOON_EXPIRED = ApprovalRule(expires_seconds=20)
 """At rest people decide about half of what waits; timers end the rest."""
+ASKED = {"assistant": ("writer", "helper"), "writer": ("helper",), "helper": ("writer",)}
+"""Whom each agent may ask; `helper` is not always there."""
+HANDOFFS = {"assistant": ("writer",), "writer": ("assistant",), "helper": ()}
+OTHERS = ("ask_writer", "ask_helper", "hand_off_to_writer")
+"""The tools that are other agents."""
+
+
+def _spec(name: str, instructions: str, approved: Sequence[str], queued: int, calls: int) -> AgentSpec:
+    return AgentSpec(
+        name=name,
+        instructions=instructions,
+        tools=tuple(IDEMPOTENT),
+        agents=ASKED[name],
+        handoffs=HANDOFFS[name],
+        approval=dict.fromkeys(approved, SOON_EXPIRED),
+        limits=Limits(
+            queued_messages=queued,
+            model_calls_per_turn=calls,
+            turn_seconds=TURN_S,
+            asks_per_turn=2,
+            ask_depth=2,
+            ask_seconds=ASK_S,
+            handoffs_per_turn=1,
+        ),
+    )
+
+
 CATALOG = Catalog(
-    {
-        name: AgentSpec(
-            name=name,
-            instructions="Help.",
-            tools=tuple(IDEMPOTENT),
-            approval={"send": SOON_EXPIRED, "mail": SOON_EXPIRED},
-            limits=Limits(queued_messages=2, model_calls_per_turn=5, turn_seconds=TURN_S),
-        )
-        for name in ("assistant", "writer")
-    },
-    "assistant",
+    {name: _spec(name, "Help.", ("send", "mail"), queued=2, calls=5) for name in ("assistant", "writer")}, "assistant"
 )
 Applied = tuple[str, AgentSpec | None]
 """A record of `agent-specs`; its offset is its place in the list of all."""
@@ -152,9 +171,10 @@ class Calls:
         stop_reason = rng.choice(["end_turn", "end_turn", "max_tokens", "pause_turn", "refusal"])
         if rng.random() < 0.55:
             stop_reason = "tool_use"
-            for name in rng.choices(["add", "pay", "pay", "send", "mail", "fly"], k=rng.randint(1, 3)):
+            for name in rng.choices(["add", "pay", "pay", "send", "mail", "fly", *OTHERS], k=rng.randint(1, 3)):
                 self.uses += 1
-                content.append(ToolUseBlock(id=f"use-{self.uses}", name=name, input={"n": self.uses}))
+                said = {"message": "what?"} if name in OTHERS and rng.random() < 0.9 else {"n": self.uses}
+                content.append(ToolUseBlock(id=f"use-{self.uses}", name=name, input=said))
         return ModelCompletion(
             content=tuple(content),
             stop_reason=stop_reason,
@@ -257,12 +277,9 @@ def draw_applied(rng: Random, number: int) -> Applied:
     name = rng.choice([*CATALOG.files, "helper"])
     if name == "helper" and rng.random() < 0.4:
         return name, None
-    limits = Limits(queued_messages=rng.randint(1, 3), model_calls_per_turn=rng.randint(1, 5), turn_seconds=TURN_S)
-    approval = dict.fromkeys(rng.choice([(), ("send",), ("add", "send", "mail")]), SOON_EXPIRED)
+    approved = rng.choice([(), ("send",), ("add", "send", "mail"), (f"ask_{ASKED[name][0]}",)])
     instructions = f"Help, as of {number}."
-    return name, AgentSpec(
-        name=name, instructions=instructions, tools=tuple(IDEMPOTENT), approval=approval, limits=limits
-    )
+    return name, _spec(name, instructions, approved, queued=rng.randint(1, 3), calls=rng.randint(1, 5))
 
 
 def catalog_of(applied: Sequence[Applied]) -> Catalog:

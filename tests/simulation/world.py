@@ -8,7 +8,7 @@ from functools import partial
 from random import Random
 from unittest.mock import patch
 
-from simulation import invariants, outside
+from simulation import asks, invariants, outside
 from simulation.broker import CHANGELOG, Broker, Place
 from simulation.bugs import planted
 from simulation.faults import FAULTS, OFTEN, RATES, Thing, asked, possible_faults
@@ -207,7 +207,7 @@ class World:
                 continue
             if not is_decided:
                 is_decided = True
-                self._say(_decisions(self))
+                _say(self, _decisions(self))
                 continue
             if _pass_time(self):
                 continue
@@ -224,12 +224,8 @@ class World:
             if not said:
                 _check_all_is_acknowledged(self)
                 return
-            self._say(said)
+            _say(self, said)
         raise AssertionError("it does not come to rest")
-
-    def _say(self, said: Iterable[bytes]) -> None:
-        for value in said:
-            self.broker.store((USER_MESSAGES.name, 0), None, value, [])
 
     async def _is_busy(self) -> bool:
         """Whether something can be done once the tasks have had their turn."""
@@ -250,6 +246,10 @@ def _check(world: World) -> None:
     invariants.check_transcripts(topics, catalog)
     invariants.check_events(topics, catalog)
     invariants.check_agents(topics, catalog, world.calls.told)
+    asks.check_told(topics, catalog)
+    asks.check_asks(topics)
+    asks.check_cancelled(topics, catalog)
+    asks.check_timers(topics, catalog)
     outside.check_usage(topics, catalog)
     outside.check_quarantine(topics, catalog)
     outside.check_orders(topics, catalog, world.calls.started)
@@ -258,6 +258,11 @@ def _check(world: World) -> None:
     invariants.check_garbage(topics)
     invariants.check_broadcasts(topics, CATALOG)
     invariants.check_acknowledgements(world.acknowledged)
+
+
+def _say(world: World, said: Iterable[bytes]) -> None:
+    for value in said:
+        world.broker.store((USER_MESSAGES.name, 0), None, value, [])
 
 
 def _decisions(world: World) -> list[bytes]:
