@@ -108,5 +108,5 @@ def _answered(draft: Draft, call: PendingCall, event: ApprovalDecided, remaining
 
 
 def _rule(draft: Draft, call: PendingCall) -> ApprovalRule:
-    spec = draft.spec_of(draft.turn.agent)
+    spec = draft.spec_of(call.agent or draft.turn.agent)
     return (spec.approval_rule(call.tool) if spec else None) or ALWAYS

@@ -137,7 +137,12 @@ def hand_off(draft: Draft, call: PendingCall, agent: str) -> None:
     draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input)
     take_result(draft, call, Result(f"The conversation was passed to the agent `{agent}`, which goes on from here."))
     draft.publish(HandedOff, call_id=call.call_id, to_agent=agent, reason=reason)
-    draft.set_turn(agent=agent, handoffs=turn.handoffs + 1)
+    # What waits for people stays a call of the agent that made it, with that one's rules and under its names.
+    pending = tuple(
+        replace(other, agent=other.agent or turn.agent) if other.kind == CallKind.APPROVAL else other
+        for other in draft.turn.pending
+    )
+    draft.set_turn(agent=agent, handoffs=turn.handoffs + 1, pending=pending)
     draft.set(agent=agent)
 
 

@@ -35,7 +35,8 @@ class PendingCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `started_offset` is where the log has the first `ToolStarted` of the call, for a tool that is not idempotent;
     `expires_at` is when a call that waits, for people or for the session `child`, waits no longer; `approved_by` has
-    who approved so far, and `is_changed` says that they changed what the model asked for.
+    who approved so far, and `is_changed` says that they changed what the model asked for. `agent` is whose call it is,
+    where that one has passed the conversation on since.
     """
 
     kind: CallKind
@@ -50,6 +51,7 @@ class PendingCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
     child: str = ""
     approved_by: tuple[str, ...] = ()
     is_changed: bool = False
+    agent: str = ""
 
 
 class Decided(Struct, frozen=True):

@@ -86,7 +86,7 @@ def _begin(draft: Draft, use: ToolUseBlock) -> None:
 
 def _order(draft: Draft, call: PendingCall) -> None:
     """Let a call begin that is pending and needs nobody's approval any more."""
-    spec = draft.spec_of(draft.turn.agent)
+    spec = draft.spec_of(call.agent or draft.turn.agent)
     asked = next((agent for agent in (spec.asked if spec else ()) if ask_tool(agent) == call.tool), None)
     to_agent = next((agent for agent in (spec.handoffs if spec else ()) if handoff_tool(agent) == call.tool), None)
     if asked is not None:

@@ -8,5 +8,6 @@ CORE_VERSIONS: dict[int, str] = {
     1: "the first version that recordings name",
     2: "an outcome of a model call counts once in the session's usage; one that the core did not order, never",
     3: "turns and tool orders name user and tenant; decisions about approvals are agent events, and approvals expire",
+    4: "a call that waits for people stays one of the agent that made it, also where that one hands over meanwhile",
 }
 CORE_VERSION = max(CORE_VERSIONS)

@@ -7,6 +7,7 @@ from histories import NOW, Fold, History, agent, catalog, use
 from msgspec.structs import replace
 from team import Team
 
+from agents.approval_rule import ApprovalRule
 from agents.catalog import Catalog
 from agents.draft import Step, Timer
 from agents.limits import Limits
@@ -17,7 +18,7 @@ from schemas.effects import CallModel, CallTool
 from schemas.events import HandedOff, ToolCalled, ToolReturned, TurnCancelled, TurnCompleted, TurnStarted
 from schemas.failure import FailureCode
 from schemas.ids import child_session_id
-from schemas.log import CancelRequested, ChildEnded, MessageAccepted, TimerFired
+from schemas.log import ApprovalDecided, CancelRequested, ChildEnded, MessageAccepted, TimerFired
 
 LEAD, HELPER = "lead", "helper"
 
@@ -286,6 +287,35 @@ def test_a_conversation_is_passed_on() -> None:
     assert "expected one of the tools send" in next(
         event.content for event in step.events if isinstance(event, ToolReturned)
     )
+
+
+@pytest.mark.parametrize("name", ["ask_helper", "add"])
+def test_a_call_that_waits_for_people_is_not_handed_over(name: str) -> None:
+    """It has the rule of the agent that made it, and is what that one meant by it."""
+    rule = ApprovalRule(approvers=("ann",))
+    world = Team(
+        catalog(
+            AgentSpec(
+                name=LEAD,
+                instructions="Lead.",
+                agents=(HELPER,),
+                handoffs=("expert",),
+                tools=("add",),
+                approval={name: rule},
+            ),
+            agent(HELPER),
+            AgentSpec(name="expert", instructions="Know."),
+        )
+    )
+    parent = world.session("s1")
+    parent.say("m1")
+    parent.model_says(handoff(), ToolUseBlock(id="u1", name=name, input={"message": "what?"}))
+    approved = ApprovalDecided(
+        session_id="s1", command_id="c1", call_id="s1/1/2", decision="approve", at=world.clock.at, by="eve"
+    )
+    assert parent.feed(approved).refusal is not None
+    step = parent.feed(replace(approved, command_id="c2", by="ann"))
+    assert (len(asked(step)), len(step.effects)) == ((1, 0) if name == "ask_helper" else (0, 1))
 
 
 def test_agents_that_pass_a_conversation_back_and_forth_come_to_an_end() -> None:
