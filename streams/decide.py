@@ -19,7 +19,17 @@ from schemas.codec import Headers, cloud_event_headers, decode_session_event
 from schemas.dead_letter import Cause
 from schemas.effects import CallModel, Effect
 from schemas.events import AgentEvent
-from schemas.log import BroadcastAccepted, CancelRequested, ChildEnded, MessageAccepted, SessionEvent
+from schemas.log import (
+    BroadcastAccepted,
+    CancelRequested,
+    ChildEnded,
+    MessageAccepted,
+    ModelCompleted,
+    ModelFailed,
+    SessionEvent,
+    ToolCompleted,
+    ToolFailed,
+)
 from schemas.refusal import UNREADABLE
 from schemas.topics import AGENT_EVENTS, LLM_REQUESTS, TOOL_CALLS
 from streams.acknowledge import Acknowledger, Ticket
@@ -111,7 +121,7 @@ class Decide:
         if changes:
             self._sessions.change(partition, session_id, step.session)
         self._recorder.submit(Handled(ticket, session_id if changes else None, emitted, changes))
-        for call_id in step.settled:
+        for call_id in (*step.settled, *_unawaited(event, step)):
             self._calls.settle(call_id)
         for order in step.effects:
             self._calls.begin(order, partition)
@@ -143,6 +153,20 @@ class Decide:
         return await self._dead_letters.bury(
             delivery, processor="decide", cause=cause, error=error, session_id=session_id
         )
+
+
+def _unawaited(event: SessionEvent, step: Step) -> tuple[str, ...]:
+    """The call whose outcome this is, where nobody waits for it: the worker that wrote it too late still knows it.
+
+    It must not: where the name of the session is used again, so is the id of the call.
+    """
+    if (
+        not isinstance(event, ModelCompleted | ModelFailed | ToolCompleted | ToolFailed)
+        or event.call_id in step.settled
+    ):
+        return ()
+    turn = step.session.head.turn if step.session is not None else None
+    return () if turn is not None and turn.pending_call(event.call_id) is not None else (event.call_id,)
 
 
 def _id_of(fact: SessionFact) -> str:

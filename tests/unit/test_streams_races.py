@@ -58,6 +58,36 @@ async def test_an_event_that_a_rebalance_overtook_is_not_decided() -> None:
     assert sessions.partitions() == (), "nothing that waits for this offset may go on"
 
 
+class Settled(NoCalls):
+    """Notes the calls that need not be known any more."""
+
+    def __init__(self) -> None:
+        self.call_ids: list[str] = []
+
+    def settle(self, call_id: str) -> None:
+        self.call_ids.append(call_id)
+
+
+async def test_an_outcome_that_comes_too_late_is_settled_too() -> None:
+    """Its worker knows the call until then; a session that uses the name again has a call of the same id."""
+    bench = Bench()
+    tables = Tables()
+    tables.data = {0: {}}
+    sessions = Sessions(tables, max_sessions=10, max_bytes=1 << 30)
+    calls = Settled()
+    recorder = Recorder(bench.shell, tables, sessions)
+    decide = Decide(bench.shell, DeadLetters(bench.shell), catalog(), sessions, recorder, calls)
+    history = History()
+    history.say("m1")
+    call_id = history.model_call()
+    history.model_says("42")
+    said, answer = (encode(event) for _, event, _ in history.log)
+    for offset, value in enumerate((said, answer, answer)):
+        await decide.take(bench.delivery(offset, value))
+        await settle()
+    assert calls.call_ids == [call_id, call_id]
+
+
 class Pay(Toolbox):
     """One tool that is not idempotent."""
 
