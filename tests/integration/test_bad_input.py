@@ -105,7 +105,7 @@ BROADCASTS: Cases = {
     "invalid UTF-8": (b'{"text": "caf\xe9"}', Refused("not_json", "0xe9")),
     "nested 100,000 deep": (DEEP, Refused("not_json", "recursion")),
     "a list": (b"[]", Refused("not_valid", "Expected `object`, got `array`")),
-    "no text": (b'{"audience": "all"}', Refused("not_valid", "missing required field `text`")),
+    "no text": (b'{"audience": "all"}', Refused("not_valid", "expected either `text` or `content`")),
     "empty text": (broadcast(text=""), Refused("not_valid", "$.text")),
     "another type": (broadcast(type="user_message"), Refused("not_valid", "user_message")),
     "an audience that is no list": (broadcast(audience="some"), Refused("not_valid", "$.audience")),

@@ -200,6 +200,7 @@ async def test_a_call_waits_for_approval(line: Line) -> None:
     assert types(line.events("approve")) == [
         "turn_started",
         "approval_requested",
+        "approval_answered",
         "tool_called",
         "tool_returned",
         "turn_completed",
@@ -251,9 +252,10 @@ async def test_a_broadcast_is_answered_by_each_agent(line: Line) -> None:
     for _ in range(2):
         await line.put("broadcasts", orjson.dumps(body | {"metadata": {"a": "b"}}))
     for agent in body["audience"]:
-        completed = await line.end(f"b1:{agent}", f"b1:{agent}")
+        session = f"acme:b1:{agent}"
+        completed = await line.end(session, session)
         assert (completed["type"], completed["agent"]) == ("turn_completed", agent)
-        started = await line.event(f"b1:{agent}", "turn_started")
+        started = await line.event(session, "turn_started")
         assert (started["user_id"], started["tenant"]) == ("ann", "acme")
         assert started["metadata"] == {"a": "b", "broadcast_id": "b1"}
 
