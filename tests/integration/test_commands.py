@@ -257,7 +257,7 @@ async def test_a_broadcast_is_answered_by_each_agent(line: Line) -> None:
         assert (completed["type"], completed["agent"]) == ("turn_completed", agent)
         started = await line.event(session, "turn_started")
         assert (started["user_id"], started["tenant"]) == ("ann", "acme")
-        assert started["metadata"] == {"a": "b", "broadcast_id": "b1"}
+        assert started["metadata"] == {"a": "b", "broadcast_id": "acme:b1"}
 
 
 async def test_a_broadcast_to_all(line: Line) -> None:

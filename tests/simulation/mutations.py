@@ -237,7 +237,10 @@ PLANS = {
         without=frozenset(FAULTS_OF_WORLD) - {"rebalance", "produce retried", "time passes"},
         workers=4,
         partitions=2,
-    )
+    ),
+    "decide_does_not_wait_for_agents_that_another_worker_has_read": Plan(
+        seed=0, often=frozenset({"agent applied", "rebalance", "crash"}), workers=2, partitions=2
+    ),
 }
 """Of faults that take more than certain kinds to come often."""
 OFTEN = (
@@ -249,7 +252,6 @@ OFTEN = (
         "recorder_does_not_wait_for_what_was_emitted": frozenset({"produce failed"}),
         "accept_acknowledges_before_it_records": frozenset({"crash"}),
         "broadcasts_miss_an_agent": frozenset({"broadcast"}),
-        "decide_does_not_wait_for_agents_that_another_worker_has_read": frozenset({"agent applied", "rebalance"}),
         "a_turn_goes_on_with_the_agent_of_now": frozenset({"agent applied"}),
         "a_call_is_made_for_the_agent_of_now": frozenset({"agent applied"}),
     }

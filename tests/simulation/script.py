@@ -202,7 +202,8 @@ class Model:
             # An exception here would become the failure of a turn, as any bug in a model's client.
             self.calls.bad_prompts.append(f"{call_id}: {error}")
         self.began(session_of(call_id), call_id)
-        self.calls.told.append((self.calls.started[-1], prompt.system[0]["text"]))
+        if self.calls.started:
+            self.calls.told.append((self.calls.started[-1], prompt.system[0]["text"]))
         if self.client is not None:
             return await self.client.complete(prompt, call_id=call_id, timeout_s=timeout_s, on_delta=on_delta)
         on_delta(1, 0, FIRST_WORDS)
