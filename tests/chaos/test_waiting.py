@@ -7,7 +7,7 @@ from chaos.cluster import Cluster
 from line import Line
 
 pytestmark = pytest.mark.timeout(180)
-AGENTS = Path(__file__).parent / "agents.toml"
+AGENTS = Path(__file__).parent / "waiting.toml"
 SUM = '[[tool:calculator {"expression": "17*23"}]]'
 CHILDREN = 5
 
