@@ -129,6 +129,8 @@ def test_the_audit_log_is_searched(visit: Visit) -> None:
     ask(visit.stack, "audited-1", "[[say:yes]] a")
     page = visit.open("audit")
     page.get_by_role("textbox", name="Session").fill("audited-1")
+    page.get_by_role("textbox", name="Session").press("Enter")
+    expect(page).to_have_url(re.compile("session_id=audited-1"))
     page.get_by_role("combobox", name="Act").select_option("command_sent")
     expect(page).to_have_url(re.compile("session_id=audited-1"))
     acts = page.get_by_label("Audit log").locator("summary")

@@ -113,7 +113,7 @@ async def test_what_runs_and_what_failed_is_seen_in_the_trace(cluster: Cluster, 
 async def test_the_orchestrator_is_killed_among_five_parallel_children(cluster: Cluster, stage: Stage) -> None:
     """Two have ended and three are at work: those three are asked of the model again, and no finished one is."""
     line, worker = stage
-    session = "killed"
+    session = "killed-orchestrator"
     await line.say(session, FIVE, id="m1", agent="orchestrator")
     await asyncio.gather(*(line.event(f"{session}~1.{step}", "turn_completed") for step in (2, 3)))
     before = await until_begun(cluster, session, 6)
