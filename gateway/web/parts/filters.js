@@ -14,7 +14,7 @@ export function Filters({ view, fields, label }) {
         ? html`<select class="input" name=${field.name} onChange=${(event) => apply(event.currentTarget.form)}>
             ${[["", "any"], ...field.options].map(([value, text]) => html`<option value=${value} selected=${(query[field.name] ?? "") === value}>${text}</option>`)}
           </select>`
-        : html`<input class="input" name=${field.name} type=${field.type ?? "text"} placeholder=${field.placeholder ?? ""} value=${query[field.name] ?? ""} autocomplete="off" spellcheck=${false} />`}
+        : html`<input class="input" name=${field.name} type=${field.type ?? "text"} placeholder=${field.placeholder ?? ""} defaultValue=${query[field.name] ?? ""} autocomplete="off" spellcheck=${false} />`}
     </label>`)}
     <div class="actions">
       <button class="button" type="submit">Search</button>
