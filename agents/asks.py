@@ -7,7 +7,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from agents.draft import Draft
-from agents.results import Result, take_result
+from agents.limits import Limits
+from agents.results import Result, take_result, turn_down
 from agents.session import WAITING, CallKind, PendingCall
 from agents.spec import AgentSpec, ask_tool, handoff_tool
 from schemas.asks import AskedBy
@@ -42,10 +43,9 @@ def _definition(name: str, description: str, argument: str) -> dict[str, Any]:
     return {"name": name, "description": description.strip(), "input_schema": schema}
 
 
-def start_ask(draft: Draft, call: PendingCall, agent: str) -> None:
-    """Begin the session that answers; where that cannot be, the call has its result at once."""
+def start_ask(draft: Draft, call: PendingCall, agent: str, limits: Limits) -> None:
+    """Begin the session that answers, within the limits of who asks; where that cannot be, the call has its result."""
     turn = draft.turn
-    limits = draft.spec.limits
     depth = 1 + (turn.asked_by.depth if turn.asked_by else 0)
     message = call.input.get(MESSAGE)
     child = child_session_id(draft.head.session_id, turn.number, call.step)
@@ -59,8 +59,7 @@ def start_ask(draft: Draft, call: PendingCall, agent: str) -> None:
     elif turn.asks >= limits.asks_per_turn:
         error = f"expected at most {limits.asks_per_turn} questions to agents in a turn: go on with what you have"
     if error:
-        draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input)
-        take_result(draft, call, Result(error, is_error=True))
+        turn_down(draft, call, error)
         return
     asked = replace(
         call,
@@ -119,19 +118,15 @@ def cancel_child(draft: Draft, call: PendingCall, reason: str) -> None:
     )
 
 
-def hand_off(draft: Draft, call: PendingCall, agent: str) -> None:
+def hand_off(draft: Draft, call: PendingCall, agent: str, limits: Limits) -> None:
     """Let another agent go on with the conversation: it sees the whole transcript, and has its own tools and limits."""
     turn = draft.turn
-    limit = draft.spec.limits.handoffs_per_turn
     if not _is_there(draft, agent):
-        error = f"the agent `{agent}` does not exist any more: go on yourself"
-    elif turn.handoffs >= limit:
-        error = f"expected at most {limit} hand-offs in a turn: answer yourself"
-    else:
-        error = ""
-    if error:
-        draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input)
-        take_result(draft, call, Result(error, is_error=True))
+        turn_down(draft, call, f"the agent `{agent}` does not exist any more: go on yourself")
+        return
+    if turn.handoffs >= limits.handoffs_per_turn:
+        limit = limits.handoffs_per_turn
+        turn_down(draft, call, f"expected at most {limit} hand-offs in a turn: answer yourself")
         return
     reason = str(call.input.get(MESSAGE, ""))
     draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input)

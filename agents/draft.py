@@ -32,10 +32,10 @@ class Refusal(Struct, frozen=True):
 
 
 class Timer(Struct, frozen=True):
-    """When a call's wait is over."""
+    """When a call's wait is over; None: it waits no longer."""
 
     call_id: str
-    due: datetime
+    due: datetime | None
 
 
 class Step(Struct, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ class Step(Struct, frozen=True, kw_only=True):
     `session` is the new state; None where nothing remains, or nothing ever was. `rewritten` says that the transcript is
     not the old one with more entries, so the stored one is replaced. `settled` are the calls that were waited for and
     are not any more: their outcome came, or is not needed. `facts` are for the logs of other sessions: those that this
-    one asks, or answers. `timers` are the calls that wait from now on, and until when.
+    one asks, or answers. `timers` are the calls that wait from now on, or no longer.
     """
 
     session: Session | None
@@ -162,12 +162,6 @@ def settled(before: Head, after: Head) -> Iterator[str]:
     for call in before.turn.pending if before.turn else ():
         if call.call_id not in still:
             yield call.call_id
-    if before.gathering is not None and before.gathering.is_open and not _gathers(after):
-        yield deadline_id(before.session_id)
-
-
-def _gathers(head: Head | None) -> bool:
-    return head is not None and head.gathering is not None and head.gathering.is_open
 
 
 def deadline_id(session_id: str) -> str:
@@ -176,11 +170,14 @@ def deadline_id(session_id: str) -> str:
 
 
 def new_timers(before: Head | None, after: Head | None) -> Iterator[Timer]:
-    """The calls that wait until another time than before."""
-    known = timers(before)
-    for call_id, due in timers(after).items():
+    """The calls that wait until another time than before, or no longer."""
+    known, now = timers(before), timers(after)
+    for call_id, due in now.items():
         if known.get(call_id) != due:
             yield Timer(call_id, due)
+    for call_id in known:
+        if call_id not in now:
+            yield Timer(call_id, None)
 
 
 def timers(head: Head | None) -> dict[str, datetime]:

@@ -5,7 +5,7 @@ from msgspec import UNSET, Struct
 
 from agents.draft import Draft
 from agents.session import PendingCall, ToolResultEntry
-from schemas.events import ToolReturned
+from schemas.events import ToolCalled, ToolReturned
 
 
 class Result(Struct, frozen=True):
@@ -13,6 +13,12 @@ class Result(Struct, frozen=True):
 
     content: str
     is_error: bool = False
+
+
+def turn_down(draft: Draft, call: PendingCall, why: str) -> None:
+    """Give a pending call that cannot begin its result at once."""
+    draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input)
+    take_result(draft, call, Result(why, is_error=True))
 
 
 def take_result(draft: Draft, call: PendingCall, result: Result) -> None:

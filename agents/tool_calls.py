@@ -9,7 +9,7 @@ from agents.draft import Draft
 from agents.endings import fail
 from agents.failures import agent_removed, limit_reached
 from agents.model_call import call_model, time_left_ms
-from agents.results import Result, take_result
+from agents.results import Result, take_result, turn_down
 from agents.session import WAITING, CallKind, PendingCall
 from agents.spec import ask_tool, handoff_tool
 from schemas.content import ToolUseBlock
@@ -71,10 +71,8 @@ def _begin(draft: Draft, use: ToolUseBlock) -> None:
     )
     if use.name not in draft.spec.offered:
         draft.expect(call)
-        draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input)
         offered = ", ".join(draft.spec.offered) or "none"
-        error = f"expected one of the tools {offered}, got `{use.name}`: use one of them"
-        take_result(draft, call, Result(error, is_error=True))
+        turn_down(draft, call, f"expected one of the tools {offered}, got `{use.name}`: use one of them")
         return
     rule = draft.spec.approval_rule(use.name)
     if rule is not None and rule.applies_to(use.input):
@@ -89,10 +87,10 @@ def _order(draft: Draft, call: PendingCall) -> None:
     spec = draft.spec_of(call.agent or draft.turn.agent)
     asked = next((agent for agent in (spec.asked if spec else ()) if ask_tool(agent) == call.tool), None)
     to_agent = next((agent for agent in (spec.handoffs if spec else ()) if handoff_tool(agent) == call.tool), None)
-    if asked is not None:
-        start_ask(draft, call, asked)
-    elif to_agent is not None:
-        hand_off(draft, call, to_agent)
+    if spec is not None and asked is not None:
+        start_ask(draft, call, asked, spec.limits)
+    elif spec is not None and to_agent is not None:
+        hand_off(draft, call, to_agent, spec.limits)
     else:
         draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input)
         draft.order(_tool_order(draft, call))

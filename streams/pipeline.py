@@ -165,7 +165,6 @@ class Pipeline:
         """See `decide.Calls`."""
         for calls in self._calls:
             calls.settle(call_id)
-        self._timers.settle(call_id)
 
     def wait(self, partition: int, session_id: str, timers: Sequence[Timer]) -> None:
         """See `decide.Calls`."""

@@ -4,13 +4,13 @@ Keys: `h␀session`, `t␀session␀00000000`, the entry's number in hexadecimal
 certain time. Values: JSON.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 import msgspec
 from msgspec import Struct
 
-from agents.draft import Step, timers
+from agents.draft import Step, Timer
 from agents.session import Entry, Head, Session
 from schemas.codec import encode
 
@@ -79,19 +79,15 @@ def writes(session_id: str, before: Session | None, step: Step) -> list[Write]:
     if after is not None:
         items += [(entry_key(session_id, n), encode(after.transcript[n])) for n in range(kept, new_count)]
     items.append((head_key(session_id), encode(after.head) if after is not None else None))
-    items += _waits(session_id, before, after)
+    items += [_wait(session_id, timer) for timer in step.timers]
     items += [(entry_key(session_id, n), None) for n in range(new_count, old_count)]
     return items
 
 
-def _waits(session_id: str, before: Session | None, after: Session | None) -> Iterator[Write]:
-    known, now = timers(before.head if before else None), timers(after.head if after else None)
-    for call_id, due in now.items():
-        if known.get(call_id) != due:
-            yield wait_key(call_id), encode(Wait(session_id=session_id, call_id=call_id, due=due))
-    for call_id in known:
-        if call_id not in now:
-            yield wait_key(call_id), None
+def _wait(session_id: str, timer: Timer) -> Write:
+    if timer.due is None:
+        return wait_key(timer.call_id), None
+    return wait_key(timer.call_id), encode(Wait(session_id=session_id, call_id=timer.call_id, due=timer.due))
 
 
 def coalesced(writes: Iterable[Write]) -> list[Write]:

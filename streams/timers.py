@@ -56,15 +56,14 @@ class Timers:
         self._wake()
 
     def set(self, partition: int, session_id: str, timers: Iterable[Timer]) -> None:
-        """A session waits from now on."""
+        """Calls of a session wait from now on, or no longer."""
         for timer in timers:
-            self._due[timer.call_id] = timer.due
-            heappush(self._heap, Alarm(timer.due, timer.call_id, session_id, partition))
-            self._wake()
-
-    def settle(self, call_id: str) -> None:
-        """The call waits no longer."""
-        self._due.pop(call_id, None)
+            if timer.due is None:
+                self._due.pop(timer.call_id, None)
+            else:
+                self._due[timer.call_id] = timer.due
+                heappush(self._heap, Alarm(timer.due, timer.call_id, session_id, partition))
+                self._wake()
 
     def suspend(self) -> None:
         """A rebalance begins, or the worker stops: nothing fires until it is known whose the partitions are."""

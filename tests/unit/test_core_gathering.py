@@ -122,7 +122,7 @@ def test_all_replies_are_gathered() -> None:
     end = world.completed()
     assert (end.reason, end.missing, end.agent, end.message_id, end.cost_micros) == ("gathered", (), "@", ID, 4)
     assert [(reply.agent, reply.is_error) for reply in end.replies] == [(B, False), (C, True), (A, False)]
-    assert DUE in world.gathering.steps[-1].settled, "the timer is not needed any more"
+    assert Timer(DUE, None) in world.gathering.steps[-1].timers, "the timer is not needed any more"
     assert world.cancelled() == []
 
 
