@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from agents.approval_rule import ApprovalRule
 from agents.draft import Draft
-from agents.failures import already_decided, nobody_named, not_an_approver, nothing_here
+from agents.failures import already_decided, nobody_named, not_an_approver, nothing_here, nothing_to_change
 from agents.results import Result
 from agents.session import CallKind, Decided, PendingCall
 from agents.spec import ALWAYS
@@ -43,6 +43,9 @@ def decided_by_people(draft: Draft, call: PendingCall | None, event: ApprovalDec
         return None
     if rule.approvers and event.by not in rule.approvers:
         draft.refusal = not_an_approver(event, rule.approvers)
+        return None
+    if event.input is not None and not call.tool_use_id:
+        draft.refusal = nothing_to_change(event)
         return None
     if event.decision == "deny":
         _decide(draft, call, event)

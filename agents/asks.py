@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from agents.accounts import count_child, share, wait_for_bill
 from agents.draft import Draft
 from agents.limits import Limits
 from agents.results import Result, take_result, turn_down
@@ -70,6 +71,7 @@ def start_ask(draft: Draft, call: PendingCall, agent: str, limits: Limits) -> No
     )
     draft.exchange(call, asked)
     draft.set_turn(asks=turn.asks + 1)
+    micros, tokens = share(turn)
     draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input, child_session_id=child)
     draft.facts.append(
         MessageAccepted(
@@ -82,18 +84,20 @@ def start_ask(draft: Draft, call: PendingCall, agent: str, limits: Limits) -> No
             tenant=turn.tenant,
             traceparent=turn.traceparent,
             specs_offset=turn.specs_offset,
-            asked_by=AskedBy(session_id=draft.head.session_id, call_id=call.call_id, depth=depth),
+            asked_by=AskedBy(
+                session_id=draft.head.session_id,
+                call_id=call.call_id,
+                depth=depth,
+                budget_micros=micros,
+                budget_tokens=tokens,
+            ),
         )
     )
 
 
 def returned(draft: Draft, call: PendingCall, event: ChildEnded) -> None:
     """The child's turn has ended, in whatever way: the model is told how."""
-    turn = draft.turn
-    draft.set_turn(
-        asked_cost_micros=turn.asked_cost_micros + event.cost_micros,
-        asked_tokens=turn.asked_tokens + event.tokens,
-    )
+    count_child(draft, event)
     take_result(draft, call, Result(event.content, is_error=event.is_error))
 
 
@@ -106,6 +110,7 @@ def timed_out(draft: Draft, call: PendingCall) -> None:
 
 def cancel_child(draft: Draft, call: PendingCall, reason: str) -> None:
     """End the session that a call waits for; one that has ended already says nothing."""
+    wait_for_bill(draft, call)
     draft.facts.append(
         CancelRequested(
             session_id=call.child,

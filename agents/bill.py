@@ -4,6 +4,7 @@ An outcome may come twice, as from a worker that died before it knew that the br
 turn has ended, since a call that is given up may have been paid for already.
 """
 
+from agents.accounts import count_call
 from agents.draft import Draft
 from agents.session import CallKind
 from schemas.log import ModelCompleted, ModelFailed
@@ -21,6 +22,7 @@ def give_up(draft: Draft) -> None:
 def charge(draft: Draft, event: ModelCompleted | ModelFailed) -> None:
     """Count the outcome of a call."""
     draft.set(usage=draft.head.usage + event.usage, cost_micros=draft.head.cost_micros + event.cost_micros)
+    count_call(draft, event.usage, event.cost_micros)
 
 
 def charge_late(draft: Draft, event: ModelCompleted | ModelFailed) -> None:

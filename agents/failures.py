@@ -52,6 +52,11 @@ def already_decided(event: ApprovalDecided, decided: Decided) -> Refusal:
     return Refusal(Cause.NOTHING_TO_APPROVE, error)
 
 
+def nothing_to_change(event: ApprovalDecided) -> Refusal:
+    error = f"expected no `input` with the approval of `{event.call_id}`, got one: it raises a budget by what it says"
+    return Refusal(Cause.NOTHING_TO_APPROVE, error)
+
+
 def not_an_approver(event: ApprovalDecided, approvers: Iterable[str]) -> Refusal:
     error = f"expected `by` to be one of {', '.join(approvers)}, got `{event.by}`: one of them must decide"
     return Refusal(Cause.NOT_AN_APPROVER, error)

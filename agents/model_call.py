@@ -2,30 +2,38 @@
 
 from datetime import timedelta
 
+from msgspec import UNSET
+
+from agents.accounts import model_of
 from agents.breaches import call_breach
 from agents.draft import Draft
 from agents.endings import fail
+from agents.overspending import may_spend
 from agents.session import CallKind, PendingCall
 from schemas.effects import CallModel
 from schemas.ids import call_id
 
 
 def call_model(draft: Draft) -> None:
-    """Let the model go on; where a limit forbids it, the turn fails.
+    """Let the model go on; where a limit forbids it, the turn fails, or waits for an approval.
 
     An agent with a pattern has no model: its turn waits for nothing then, and goes on at once with what the pattern
-    says. Its rounds count as model calls, so that they end.
+    says. Its rounds count as model calls, so that they end. They cost nothing: its budget is looked at before it asks.
     """
     breach = call_breach(draft)
     if breach is not None:
         fail(draft, breach)
         return
+    has_model = draft.spec.pattern is None
+    if has_model and not may_spend(draft):
+        return
     turn = draft.turn
     step = turn.steps + 1
     draft.set_turn(steps=step, model_calls=turn.model_calls + 1)
-    if draft.spec.pattern is not None:
+    if not has_model:
         return
     call = PendingCall(kind=CallKind.MODEL, call_id=call_id(turn.turn_id, step), step=step, since=draft.at)
+    model = model_of(draft.spec, turn)
     draft.expect(call)
     draft.order(
         CallModel(
@@ -36,6 +44,7 @@ def call_model(draft: Draft) -> None:
             agent=turn.agent,
             log_offset=draft.offset,
             timeout_ms=time_left_ms(draft),
+            model=UNSET if model == draft.spec.model else model,
         )
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from agents.accounts import model_of
 from agents.session import AnsweredEntry, AssistantEntry, EndEntry, Session, ToolResultEntry, UserEntry
 from agents.spec import AgentSpec
 from schemas.content import AssistantBlock, RedactedThinkingBlock, TextBlock, ThinkingBlock
@@ -37,7 +38,7 @@ def build_prompt(spec: AgentSpec, tools: Sequence[dict[str, Any]], session: Sess
         session: with a turn that runs.
     """
     return Prompt(
-        model=spec.model,
+        model=model_of(spec, session.head.turn) if session.head.turn else spec.model,
         max_tokens=spec.max_output_tokens,
         system=[{"type": "text", "text": spec.instructions, "cache_control": CACHE}],
         tools=[*tools[:-1], {**tools[-1], "cache_control": CACHE}] if tools else [],

@@ -86,6 +86,10 @@ class Turn(Struct, frozen=True, kw_only=True, omit_defaults=True):
     asked_tokens: int = 0
     handoffs: int = 0
     decided: tuple[Decided, ...] = ()
+    raised: tuple[str, ...] = ()
+    """The limits of the agent's budget that count twice for this turn."""
+    share_micros: int | None = None
+    share_tokens: int | None = None
 
     def pending_call(self, call_id: str) -> PendingCall | None:
         return next((call for call in self.pending if call.call_id == call_id), None)
@@ -120,6 +124,19 @@ class Gathering(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.deadline is not None
 
 
+class Ledger(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What budgets count besides the session's own usage, since its first turn that has one.
+
+    `unheard` are the asks that were cancelled, whose bill is still to come.
+    """
+
+    asked_micros: int = 0
+    asked_tokens: int = 0
+    dearest_micros: int = 0
+    dearest_tokens: int = 0
+    unheard: tuple[str, ...] = ()
+
+
 class Head(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What of a session is rewritten at each event; its size does not grow with the conversation.
 
@@ -147,6 +164,7 @@ class Head(Struct, frozen=True, kw_only=True, omit_defaults=True):
     given_up: tuple[str, ...] = ()
     """The last model calls whose turn ended before their outcome came: it may be on its way, and paid for."""
     gathering: Gathering | None = None
+    ledger: Ledger | None = None
 
     @property
     def is_busy(self) -> bool:

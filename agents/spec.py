@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from agents.approval_rule import ApprovalRule
+from agents.budget import EXCEED_BUDGET, Budget
 from agents.limits import Limits
 from agents.patterns import Pattern, asked_agents, needs
 from schemas.ids import AgentName, Capability, TenantName, ToolName
@@ -24,7 +25,8 @@ class AgentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An agent, as an operator declares it.
 
     `agents` are those that it may ask, and `handoffs` those that it may pass the conversation to: the model is offered
-    a tool for each. `approval` names the calls that wait for an `approval_decision`, of `tools` or of these.
+    a tool for each. `approval` names the calls that wait for an `approval_decision`, of `tools` or of these; and
+    `exceed_budget`, where its `budget` asks.
 
     An agent with a `pattern` calls no model, so it has none, and neither instructions nor tools: it asks the agents
     that the pattern names.
@@ -48,6 +50,7 @@ class AgentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_output_tokens: Annotated[int, msgspec.Meta(ge=1, le=128_000)] = DEFAULT_MAX_OUTPUT_TOKENS
     limits: Limits = Limits()
     pattern: Pattern | None = None
+    budget: Budget = Budget()
 
     def __post_init__(self) -> None:
         if self.pattern is None and not self.instructions:
@@ -55,7 +58,8 @@ class AgentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.pattern is not None:
             _check_pattern(self, self.pattern)
         offered = self.offered
-        stray = [tool for tool in self.approval if tool not in offered]
+        asks_for_money = (EXCEED_BUDGET,) if self.budget.on_breach == "ask" else ()
+        stray = [tool for tool in self.approval if tool not in (*offered, *asks_for_money)]
         if stray:
             raise ValueError(f"expected every tool of `approval` to be in `tools`, got {stray}: add or remove it")
         if len(set(offered)) != len(offered):

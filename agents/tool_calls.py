@@ -2,6 +2,7 @@
 
 from msgspec.structs import replace
 
+from agents.accounts import count_late_child, share_out
 from agents.approvals import decided_by_people, denial, expire, request_approval
 from agents.asks import give_back_waiting_time, hand_off, returned, start_ask, timed_out
 from agents.breaches import call_breach
@@ -9,8 +10,9 @@ from agents.draft import Draft
 from agents.endings import fail
 from agents.failures import agent_removed, limit_reached
 from agents.model_call import call_model, time_left_ms
+from agents.overspending import approve_spending, deny_spending, is_about_budget, may_spend
 from agents.results import Result, take_result, turn_down
-from agents.session import WAITING, CallKind, PendingCall
+from agents.session import WAITING, AssistantEntry, CallKind, PendingCall
 from agents.spec import ask_tool, handoff_tool
 from schemas.content import ToolUseBlock
 from schemas.effects import CallTool
@@ -49,7 +51,11 @@ def call_tools(draft: Draft, tool_uses: list[ToolUseBlock]) -> None:
         # The model could not be told the results, so the tools must not have their effects.
         fail(draft, breach)
         return
+    if not may_spend(draft):
+        return
     draft.set_turn(tool_calls=draft.turn.tool_calls + len(tool_uses))
+    asks = {ask_tool(agent) for agent in draft.spec.agents}
+    share_out(draft, sum(use.name in asks for use in tool_uses))
     # A hand-off changes whose tools these are: it comes last.
     handoffs = {handoff_tool(agent) for agent in draft.spec.handoffs}
     for use in sorted(tool_uses, key=lambda use: use.name in handoffs):
@@ -130,9 +136,12 @@ def _tool_returned(draft: Draft, event: ToolCompleted | ToolFailed) -> None:
 
 
 def _child_ended(draft: Draft, event: ChildEnded) -> None:
-    """An asked agent has answered. One that nobody waits for was cancelled; what it cost is in its own session."""
+    """An asked agent has answered. One that nobody waits for was cancelled; its cost counts all the same."""
     call = _pending(draft, event.call_id, CallKind.ASK)
-    if call is None or call.child != event.child_session_id:
+    if call is None:
+        count_late_child(draft, event)
+        return
+    if call.child != event.child_session_id:
         return
     give_back_waiting_time(draft, call)
     returned(draft, call, event)
@@ -145,12 +154,29 @@ def _approval_decided(draft: Draft, event: ApprovalDecided) -> None:
     if call is None or decision is None:
         return
     give_back_waiting_time(draft, call)
+    if is_about_budget(call):
+        _spending_decided(draft, call, decision)
+        return
     if isinstance(decision, Result):
         take_result(draft, call, decision)
     else:
         draft.exchange(call, decision)
         _order(draft, decision)
     _go_on(draft)
+
+
+def _spending_decided(draft: Draft, call: PendingCall, decision: PendingCall | Result) -> None:
+    """Go on where the budget stopped the turn: with the calls of the last answer, or with the model."""
+    if isinstance(decision, Result):
+        deny_spending(draft, call, decision.content)
+        return
+    approve_spending(draft, call)
+    last = next(iter(draft.session.newest_of_turn(draft.turn.number)), None)
+    uses = last.tool_uses() if isinstance(last, AssistantEntry) else ()
+    if uses and draft.spec_of(draft.turn.agent) is not None:
+        call_tools(draft, list(uses))
+    else:
+        _go_on(draft)
 
 
 def _timer_fired(draft: Draft, event: TimerFired) -> None:
@@ -160,6 +186,9 @@ def _timer_fired(draft: Draft, event: TimerFired) -> None:
     give_back_waiting_time(draft, call)
     if call.kind == CallKind.APPROVAL:
         expire(draft, call)
+        if is_about_budget(call):
+            deny_spending(draft, call, "nobody decided in time")
+            return
         take_result(draft, call, denial("nobody decided in time"))
     else:
         timed_out(draft, call)

@@ -20,6 +20,7 @@ from schemas.events import (
     BroadcastCompleted,
     BroadcastDelivered,
     BroadcastReplied,
+    BudgetExceeded,
     DeltaReset,
     HandedOff,
     TextDelta,
@@ -308,6 +309,11 @@ EVENTS = (
     _happened(ApprovalRequested(seq=2, call_id=TOOL_CALL, tool="calculator", input=ASKED, **EVENT)),
     _happened(ApprovalAnswered(seq=3, call_id=TOOL_CALL, tool="calculator", input=ASKED, decision="approve", **EVENT)),
     _happened(HandedOff(seq=3, call_id=TOOL_CALL, to_agent="billing", reason="about an invoice", **EVENT)),
+    _happened(
+        BudgetExceeded(
+            seq=3, scope="turn", unit="micros", limit=100_000, spent=98_200, reserved=2_400, action="stop", **EVENT
+        )
+    ),
     _happened(TurnCompleted(seq=4, text="6 * 7 is 42.", usage=USAGE, cost_micros=60, **EVENT)),
     _happened(TurnFailed(seq=2, error=OVERLOADED, **EVENT)),
     _happened(TurnCancelled(seq=2, reason="not needed any more", by="u-7", **EVENT)),

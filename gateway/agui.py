@@ -42,6 +42,7 @@ from schemas.events import (
     BroadcastCompleted,
     BroadcastDelivered,
     BroadcastReplied,
+    BudgetExceeded,
     DeltaReset,
     HandedOff,
     TextDelta,
@@ -151,6 +152,9 @@ class Translation:
                 yield from self._leave_text(event.call_id)
                 yield _custom(event, at)
             case BroadcastDelivered() | BroadcastReplied() | BroadcastCompleted():
+                yield _custom(event, at)
+            case BudgetExceeded():
+                yield from self._ensure_run(event.turn_id, at)
                 yield _custom(event, at)
             case TurnCompleted() | TurnFailed() | TurnCancelled():
                 yield from self._end(event, at)

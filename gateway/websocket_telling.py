@@ -13,6 +13,7 @@ from schemas.events import (
     BroadcastCompleted,
     BroadcastDelivered,
     BroadcastReplied,
+    BudgetExceeded,
     DeltaReset,
     HandedOff,
     TextDelta,
@@ -92,6 +93,8 @@ def _of_event(event: AgentEvent, position: Position) -> Iterator[Told]:
             yield Status(**turn, agent=event.agent, state="completed" if event.late else "running")
         case BroadcastCompleted():
             yield Status(**turn, agent=event.agent, state="completed", reason=event.reason)
+        case BudgetExceeded():
+            yield Status(**turn, agent=event.agent, state="running", reason=f"budget exceeded: {event.action}")
         case TurnCompleted():
             # Whoever has only the first of the two frames, and resumes, gets both again.
             before = str(Position(position.event - 1, position.delta))

@@ -14,6 +14,7 @@ from schemas.events import (
     BroadcastCompleted,
     BroadcastDelivered,
     BroadcastReplied,
+    BudgetExceeded,
     DeltaReset,
     HandedOff,
     TextDelta,
@@ -66,14 +67,11 @@ class TranscriptView:
                 self._note(f"{APPROVAL_WORDS[item.decision]}{by}{more}", "yellow")
             case HandedOff():
                 self._note(f"{item.agent} hands off to {item.to_agent} {_short(item.reason)}".rstrip(), "cyan")
-            case BroadcastDelivered():
-                self._note(f"⇉ {item.agent}", "cyan")
-            case BroadcastReplied():
-                late = " (late)" if item.late else ""
-                self._note(f"← {item.agent}{late}: {_short(item.content)}", "red" if item.is_error else "green")
-            case BroadcastCompleted():
-                missing = f", missing: {', '.join(item.missing)}" if item.missing else ""
-                self._note(f"{item.reason}: {len(item.replies)} replies{missing}", "dim")
+            case BroadcastDelivered() | BroadcastReplied() | BroadcastCompleted():
+                self._show_gathering(item)
+            case BudgetExceeded():
+                spent = f"{item.spent} {item.unit} of {item.limit} ({item.scope})"
+                self._note(f"budget exceeded: {spent}, {item.reserved} reserved: {item.action}", "yellow")
             case TurnCompleted():
                 self._complete(item)
             case TurnFailed():
@@ -84,6 +82,17 @@ class TranscriptView:
                 self._began = time.monotonic()
             case _:
                 assert_never(item)
+
+    def _show_gathering(self, item: BroadcastDelivered | BroadcastReplied | BroadcastCompleted) -> None:
+        match item:
+            case BroadcastDelivered():
+                self._note(f"⇉ {item.agent}", "cyan")
+            case BroadcastReplied():
+                late = " (late)" if item.late else ""
+                self._note(f"← {item.agent}{late}: {_short(item.content)}", "red" if item.is_error else "green")
+            case BroadcastCompleted():
+                missing = f", missing: {', '.join(item.missing)}" if item.missing else ""
+                self._note(f"{item.reason}: {len(item.replies)} replies{missing}", "dim")
 
     def _show_text(self, delta: TextDelta) -> None:
         step = (delta.turn_id, delta.step)

@@ -17,6 +17,7 @@ from schemas.events import (
     BroadcastCompleted,
     BroadcastDelivered,
     BroadcastReplied,
+    BudgetExceeded,
     HandedOff,
     ToolCalled,
     ToolReturned,
@@ -78,6 +79,8 @@ def _fields(event: AgentEvent) -> dict[str, str]:
             fields |= {"status": status, "tool": event.tool if waits else "", "step": _step(event.call_id)}
         case HandedOff():
             fields |= {"status": "running", "agent": event.to_agent}
+        case BudgetExceeded():
+            fields |= {"status": "running"}
         case BroadcastDelivered():
             fields |= {"status": "running", "agent": GATHERER}
         case BroadcastReplied():

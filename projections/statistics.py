@@ -17,6 +17,7 @@ from schemas.events import (
     BroadcastCompleted,
     BroadcastDelivered,
     BroadcastReplied,
+    BudgetExceeded,
     HandedOff,
     ToolCalled,
     ToolReturned,
@@ -89,6 +90,8 @@ def _counts(event: AgentEvent) -> dict[str, int]:
             counts = {f"{agent}/broadcasts_replied": 1, f"{agent}/broadcasts_replied_late": int(event.late)}
         case BroadcastCompleted():
             counts = {}
+        case BudgetExceeded():
+            counts = {f"{agent}/budgets_exceeded": 1}
         case TurnCompleted():
             counts = {f"{agent}/turns_completed": 1} | _usage(agent, event)
         case TurnFailed():

@@ -5,10 +5,19 @@ until the session's state reflects it. `timeout_ms` is what the turn's time limi
 time during which no worker ran is not held against the call.
 """
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from schemas.content import ToolInput
-from schemas.fields import GivenTenant, GivenUserId, LogOffset, StepNumber, TimeLeft, ToolOfCall, TurnAgent
+from schemas.fields import (
+    GivenTenant,
+    GivenUserId,
+    LogOffset,
+    OtherModel,
+    StepNumber,
+    TimeLeft,
+    ToolOfCall,
+    TurnAgent,
+)
 from schemas.ids import CallId, SessionId, TurnId
 
 
@@ -22,6 +31,7 @@ class CallModel(Struct, frozen=True, kw_only=True, tag="call_model"):
     agent: TurnAgent
     log_offset: LogOffset
     timeout_ms: TimeLeft
+    model: OtherModel | UnsetType = UNSET
 
 
 class CallTool(Struct, frozen=True, kw_only=True, tag="call_tool"):

@@ -15,6 +15,12 @@ from schemas.fields import (
     AskedAgent,
     AskedCost,
     AttemptNumber,
+    BudgetAction,
+    BudgetLimit,
+    BudgetReserved,
+    BudgetScope,
+    BudgetSpent,
+    BudgetUnit,
     ChildCost,
     ChildSession,
     DecidedHow,
@@ -118,6 +124,17 @@ class HandedOff(AgentEventFields, frozen=True, kw_only=True, tag="handed_off"):
     reason: GivenReason = ""
 
 
+class BudgetExceeded(AgentEventFields, frozen=True, kw_only=True, tag="budget_exceeded"):
+    """What is spent, with what the next call may take, is more than a limit; `action` says what becomes of the turn."""
+
+    scope: BudgetScope
+    unit: BudgetUnit
+    limit: BudgetLimit
+    spent: BudgetSpent
+    action: BudgetAction
+    reserved: BudgetReserved = 0
+
+
 class TurnCompleted(AgentEventFields, frozen=True, kw_only=True, tag="turn_completed"):
     """The answer. `stop_reason` is `max_tokens` where the model was cut off at its output limit."""
 
@@ -178,6 +195,7 @@ AgentEvent = (
     | ApprovalRequested
     | ApprovalAnswered
     | HandedOff
+    | BudgetExceeded
     | TurnCompleted
     | TurnFailed
     | TurnCancelled

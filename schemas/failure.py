@@ -46,6 +46,8 @@ class FailureCode(StrEnum):
     LIMIT_TURN_SECONDS = "limit_turn_seconds"
     LIMIT_TRANSCRIPT = "limit_transcript_bytes"
     LIMIT_QUEUE = "limit_queued_messages"
+    # Money and tokens.
+    BUDGET_EXCEEDED = "budget_exceeded"
     # The session cannot take the message.
     UNKNOWN_AGENT = "unknown_agent"
     SESSION_ENDED = "session_ended"

@@ -50,6 +50,23 @@ GivenBy = Annotated[str, Meta(description="Who asked for it, as the command said
 WaitsUntil = Annotated[datetime, Meta(description="When the wait is over: what was not decided by then is denied.")]
 NeededApprovals = Annotated[int, Meta(description="How many different people must approve.")]
 Approvers = Annotated[tuple[str, ...], Meta(description="Who may decide, as `by` of the decision; none: anybody.")]
+BudgetScope = Annotated[
+    Literal["turn", "session", "asked"],
+    Meta(description="Whose limit: of the turn, of its session, or what the asking session left for this one."),
+]
+BudgetUnit = Annotated[
+    Literal["micros", "tokens"], Meta(description="What is counted: micro-dollars (0.000001 USD), or tokens.")
+]
+BudgetLimit = Annotated[int, Meta(description="The limit, in `unit`.")]
+BudgetSpent = Annotated[int, Meta(description="What was spent of it, with what asked agents took.")]
+BudgetReserved = Annotated[
+    int,
+    Meta(description="What the next call may take: as much as the dearest of the session so far, or a setting."),
+]
+BudgetAction = Annotated[
+    Literal["stop", "ask", "cheaper"],
+    Meta(description="`stop`: the turn fails; `ask`: it waits for an approval; `cheaper`: another model goes on."),
+]
 AskedAgent = Annotated[str, Meta(description="The agent that goes on from here.")]
 ChildSession = Annotated[
     str, Meta(description="The session in which the asked agent answers; where it is missing, the call is a tool's.")
@@ -90,6 +107,7 @@ StopReason = Annotated[
 
 # Calls and their outcome.
 CallModelName = Annotated[str, Meta(description="The model that was called.")]
+OtherModel = Annotated[str, Meta(description="The model to call, where it is not the agent's own.")]
 ToolOfCall = Annotated[str, Meta(description="The tool's name, as the model wrote it.")]
 ToolResult = Annotated[str, Meta(description="What the model is told as the tool's result.")]
 IsError = Annotated[bool, Meta(description="Whether the result is an error or a denial, which the model can act on.")]

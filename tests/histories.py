@@ -172,6 +172,7 @@ class History(Fold):
         stop_reason: str | None = None,
         call_id: str | None = None,
         tokens: int = 1,
+        cost_micros: int = 2,
     ) -> Step:
         """The pending model call returns; the stop reason is the one that fits, unless given."""
         blocks = tuple(TextBlock(text=block) if isinstance(block, str) else block for block in content)
@@ -184,7 +185,7 @@ class History(Fold):
                 content=blocks,
                 stop_reason=stop_reason or fitting,
                 usage=Usage(output_tokens=tokens),
-                cost_micros=2,
+                cost_micros=cost_micros,
                 at=self.clock.at,
             )
         )

@@ -20,6 +20,7 @@ from schemas.events import (
     BroadcastCompleted,
     BroadcastDelivered,
     BroadcastReplied,
+    BudgetExceeded,
     HandedOff,
     ToolCalled,
     ToolReturned,
@@ -29,7 +30,7 @@ from schemas.events import (
     TurnStarted,
 )
 from schemas.failure import Failure
-from schemas.fields import DecidedHow
+from schemas.fields import BudgetAction, BudgetLimit, BudgetReserved, BudgetScope, BudgetSpent, BudgetUnit, DecidedHow
 from schemas.ids import call_id
 from schemas.log import MessageAccepted, ModelCompleted
 
@@ -137,6 +138,21 @@ class Gathered(Struct, frozen=True, kw_only=True, tag="broadcast"):
     missing: tuple[str, ...] = ()
 
 
+class Overspent(Struct, frozen=True, kw_only=True, tag="budget_exceeded"):
+    """A budget was not enough for the next call; `action` says what became of the turn."""
+
+    at: At
+    message_id: MessageId
+    turn_id: TurnIdOf
+    agent: str
+    scope: BudgetScope
+    unit: BudgetUnit
+    limit: BudgetLimit
+    spent: BudgetSpent
+    reserved: BudgetReserved
+    action: BudgetAction
+
+
 class Failed(Struct, frozen=True, kw_only=True, tag="turn_failed"):
     """The message has no answer."""
 
@@ -157,7 +173,7 @@ class Cancelled(Struct, frozen=True, kw_only=True, tag="turn_cancelled"):
 
 
 Call = tuple[str, datetime]
-Entry = Said | ApprovalGiven | Passed | Gathered | Answered | ToolUsed | ToolResult | Failed | Cancelled
+Entry = Said | ApprovalGiven | Passed | Overspent | Gathered | Answered | ToolUsed | ToolResult | Failed | Cancelled
 
 
 def events_of(bodies: Iterable[str]) -> list[AgentEvent]:
@@ -222,6 +238,17 @@ def entries(
                 yield Passed(**_common(event), agent=event.agent, to_agent=event.to_agent, reason=event.reason)
             case BroadcastDelivered() | BroadcastReplied() | BroadcastCompleted():
                 yield _gathered(event)
+            case BudgetExceeded():
+                yield Overspent(
+                    **_common(event),
+                    agent=event.agent,
+                    scope=event.scope,
+                    unit=event.unit,
+                    limit=event.limit,
+                    spent=event.spent,
+                    reserved=event.reserved,
+                    action=event.action,
+                )
             case TurnCompleted():
                 yield Answered(
                     **_common(event),

@@ -23,6 +23,7 @@ from schemas.events import (
     BroadcastCompleted,
     BroadcastDelivered,
     BroadcastReplied,
+    BudgetExceeded,
     HandedOff,
     ToolCalled,
     ToolReturned,
@@ -139,6 +140,9 @@ def _of_event(event: AgentEvent) -> str:
             said = f"{event.agent} {late}{'error: ' if event.is_error else ''}{printable(event.content)}"
         case BroadcastCompleted():
             said = f"{event.reason} {len(event.replies)} replies, missing: {', '.join(event.missing) or 'none'}"
+        case BudgetExceeded():
+            spent = f"{event.spent} of {event.limit} {event.unit}, {event.reserved} reserved"
+            said = f"{event.scope}: {spent}: {event.action}"
         case TurnCompleted():
             said = printable(event.text)
         case TurnFailed():

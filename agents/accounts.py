@@ -1,0 +1,156 @@
+"""What a session's budgets count, and how each limit stands. Sums only: what follows from them is in `overspending`."""
+
+from collections.abc import Iterator
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+
+from agents.budget import Budget
+from agents.draft import Draft
+from agents.session import Ledger, PendingCall, Turn
+from agents.spec import AgentSpec
+from schemas.fields import BudgetScope, BudgetUnit
+from schemas.log import ChildEnded
+from schemas.usage import Usage
+
+UNHEARD_CHILDREN = 20
+"""That are remembered: as many as a turn asks by default. One that is cancelled says soon what it cost."""
+
+
+class Account(Struct, frozen=True):
+    """One limit, and how it stands; with `is_raised` it counts twice for this turn."""
+
+    scope: BudgetScope
+    unit: BudgetUnit
+    limit: int
+    spent: int
+    reserved: int
+    is_raised: bool = False
+
+    @property
+    def name(self) -> str:
+        """As the agent's budget names it."""
+        return f"{self.scope}_{self.unit}"
+
+    @property
+    def allowed(self) -> int:
+        return self.limit * 2 if self.is_raised else self.limit
+
+    @property
+    def left(self) -> int:
+        """For asked agents: the next call of this one is paid first."""
+        return max(0, self.allowed - self.spent - self.reserved)
+
+    @property
+    def is_breached(self) -> bool:
+        return self.spent >= self.allowed or self.spent + self.reserved > self.allowed
+
+    @property
+    def can_be_raised(self) -> bool:
+        """Whether the turn could go on with the limit counted twice, and it was not yet."""
+        return self.scope != "asked" and not self.is_raised and not replace(self, is_raised=True).is_breached
+
+
+def accounts(draft: Draft) -> Iterator[Account]:
+    """Every limit that holds for the running turn."""
+    head, turn, budget = draft.head, draft.turn, draft.spec.budget
+    ledger = head.ledger or Ledger()
+    micros = (max(budget.reserve_micros, ledger.dearest_micros), head.cost_micros + ledger.asked_micros)
+    tokens = (ledger.dearest_tokens, head.usage.total_tokens + ledger.asked_tokens)
+    of_turn = (turn.cost_micros + turn.asked_cost_micros, turn.usage.total_tokens + turn.asked_tokens)
+    cap_micros, cap_tokens = caps(turn)
+    limits: tuple[tuple[BudgetScope, BudgetUnit, int | None, int, int], ...] = (
+        ("turn", "micros", budget.turn_micros, of_turn[0], micros[0]),
+        ("session", "micros", budget.session_micros, micros[1], micros[0]),
+        ("asked", "micros", cap_micros, of_turn[0], micros[0]),
+        ("turn", "tokens", budget.turn_tokens, of_turn[1], tokens[0]),
+        ("session", "tokens", budget.session_tokens, tokens[1], tokens[0]),
+        ("asked", "tokens", cap_tokens, of_turn[1], tokens[0]),
+    )
+    for scope, unit, limit, spent, reserved in limits:
+        if limit is not None:
+            yield Account(scope, unit, limit, spent, reserved, f"{scope}_{unit}" in turn.raised)
+
+
+def caps(turn: Turn) -> tuple[int | None, int | None]:
+    """What the asking session left for the turn, in micro-dollars and in tokens."""
+    asked_by = turn.asked_by
+    if asked_by is None:
+        return None, None
+    return _given(asked_by.budget_micros), _given(asked_by.budget_tokens)
+
+
+def _given(cap: int | UnsetType) -> int | None:
+    return None if isinstance(cap, UnsetType) else cap
+
+
+def model_of(spec: AgentSpec, turn: Turn) -> str:
+    """The model of the turn's next call: the cheaper one after a breach, where the agent has one."""
+    cheaper = spec.budget.cheaper_model
+    return cheaper if cheaper is not None and turn.raised else spec.model
+
+
+def share_out(draft: Draft, asks: int) -> None:
+    """Divide what is left among the `asks` that the model's answer has."""
+    left: dict[str, int] = {}
+    for account in accounts(draft) if asks else ():
+        left[account.unit] = min(account.left // asks, left.get(account.unit, account.left))
+    draft.set_turn(share_micros=left.get("micros"), share_tokens=left.get("tokens"))
+
+
+def share(turn: Turn) -> tuple[int | UnsetType, int | UnsetType]:
+    """What one ask of the answer that is worked on may take."""
+    return (
+        UNSET if turn.share_micros is None else turn.share_micros,
+        UNSET if turn.share_tokens is None else turn.share_tokens,
+    )
+
+
+def count_call(draft: Draft, usage: Usage, cost_micros: int) -> None:
+    """A model call has ended: it may be the dearest of the session."""
+    if (ledger := _ledger(draft)) is not None:
+        dearest_micros = max(ledger.dearest_micros, cost_micros)
+        dearest_tokens = max(ledger.dearest_tokens, usage.total_tokens)
+        draft.set(ledger=replace(ledger, dearest_micros=dearest_micros, dearest_tokens=dearest_tokens))
+
+
+def count_child(draft: Draft, event: ChildEnded) -> None:
+    """What an asked agent took is its asker's expense."""
+    turn = draft.head.turn
+    if turn is not None and event.call_id.startswith(f"{turn.turn_id}/"):
+        draft.set_turn(
+            asked_cost_micros=turn.asked_cost_micros + event.cost_micros,
+            asked_tokens=turn.asked_tokens + event.tokens,
+        )
+    if (ledger := _ledger(draft)) is not None:
+        draft.set(
+            ledger=replace(
+                ledger,
+                asked_micros=ledger.asked_micros + event.cost_micros,
+                asked_tokens=ledger.asked_tokens + event.tokens,
+            )
+        )
+
+
+def wait_for_bill(draft: Draft, call: PendingCall) -> None:
+    """An asked agent is cancelled: what it took until then is still to come."""
+    if (ledger := _ledger(draft)) is not None:
+        draft.set(ledger=replace(ledger, unheard=(*ledger.unheard, call.call_id)[-UNHEARD_CHILDREN:]))
+
+
+def count_late_child(draft: Draft, event: ChildEnded) -> None:
+    """The bill of one that was cancelled; of no other, since an end may be said twice."""
+    ledger = draft.head.ledger
+    if ledger is not None and event.call_id in ledger.unheard:
+        unheard = tuple(call_id for call_id in ledger.unheard if call_id != event.call_id)
+        draft.set(ledger=replace(ledger, unheard=unheard))
+        count_child(draft, event)
+
+
+def _ledger(draft: Draft) -> Ledger | None:
+    """What budgets count; None where the session never had one."""
+    if draft.head.ledger is not None or draft.head.turn is None:
+        return draft.head.ledger
+    spec = draft.spec_of(draft.turn.agent)
+    budget = spec.budget if spec else Budget()
+    return Ledger() if budget.is_limited or caps(draft.turn) != (None, None) else None
