@@ -4,7 +4,18 @@ from histories import Clock, History
 
 from agents.catalog import Catalog
 from agents.draft import Step
-from schemas.log import SessionEvent
+from schemas.content import ToolUseBlock
+from schemas.log import MessageAccepted, SessionEvent
+
+LEAD, HELPER = "lead", "helper"
+
+
+def ask(id: str = "u1", message: object = "what is it?", agent: str = HELPER) -> ToolUseBlock:
+    return ToolUseBlock(id=id, name=f"ask_{agent}", input={"message": message})
+
+
+def asked(step: Step) -> list[MessageAccepted]:
+    return [fact for fact in step.facts if isinstance(fact, MessageAccepted)]
 
 
 class Team:

@@ -211,6 +211,20 @@ async def handoff(stage: Stage) -> Sequence[str]:
     return ["handoff"]
 
 
+async def budgets(stage: Stage) -> Sequence[str]:
+    """Stopped; approved and denied; a cheaper model; what is left goes to an asked agent."""
+    line = stage.line
+    await line.ask("budgets", SUM, id="m1", agent="frugal")
+    for message, decision in (("m2", "approve"), ("m3", "deny")):
+        await line.say("budgets", SUM, id=message, agent="asking")
+        call = (await line.event("budgets", "approval_requested", message_id=message))["call_id"]
+        await line.command("approval_decision", "budgets", call_id=call, decision=decision, by="ann")
+        await stage.end(message)
+    await line.ask("budgets", SUM, id="m4", agent="saving")
+    await line.ask("budgets", '[[tool:ask_writer {"message": "A line."}]]', id="m5", agent="generous")
+    return ["budgets", "budgets~5.2"]
+
+
 async def queue(stage: Stage) -> Sequence[str]:
     """Messages wait for the running turn, in their order."""
     await stage.line.say("queue", "[[latency:1]] First.", id="m0")
@@ -367,6 +381,7 @@ SCENARIOS: dict[str, Callable[[Stage], Awaitable[Sequence[str]]]] = {
     "handoff": handoff,
     "chain": chain,
     "vote": vote,
+    "budgets": budgets,
     "queue": queue,
     "end-session": end_session,
     "expiry": expiry,

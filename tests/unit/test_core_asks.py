@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from histories import NOW, Fold, History, agent, catalog, use
 from msgspec.structs import replace
-from team import Team
+from team import HELPER, LEAD, Team, ask, asked
 
 from agents.approval_rule import ApprovalRule
 from agents.catalog import Catalog
@@ -18,9 +18,7 @@ from schemas.effects import CallModel, CallTool
 from schemas.events import HandedOff, ToolCalled, ToolReturned, TurnCancelled, TurnCompleted, TurnStarted
 from schemas.failure import FailureCode
 from schemas.ids import child_session_id
-from schemas.log import ApprovalDecided, CancelRequested, ChildEnded, MessageAccepted, TimerFired
-
-LEAD, HELPER = "lead", "helper"
+from schemas.log import ApprovalDecided, CancelRequested, ChildEnded, TimerFired
 
 
 def team(**limits: int) -> Catalog:
@@ -39,16 +37,8 @@ def team(**limits: int) -> Catalog:
     )
 
 
-def ask(id: str = "u1", message: object = "what is it?", agent: str = HELPER) -> ToolUseBlock:
-    return ToolUseBlock(id=id, name=f"ask_{agent}", input={"message": message})
-
-
 def handoff(id: str = "u9") -> ToolUseBlock:
     return ToolUseBlock(id=id, name="hand_off_to_expert", input={"message": "an invoice"})
-
-
-def asked(step: Step) -> list[MessageAccepted]:
-    return [fact for fact in step.facts if isinstance(fact, MessageAccepted)]
 
 
 def test_an_agent_is_asked_in_a_session_of_its_own_and_its_end_is_the_result() -> None:

@@ -9,7 +9,7 @@ from histories import Fold, History, catalog, use
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
-from test_core_asks import HELPER, LEAD, Team, ask, asked
+from team import HELPER, LEAD, Team, ask, asked
 
 from agents.budget import EXCEED_BUDGET, Budget
 from agents.limits import Limits
@@ -275,9 +275,9 @@ def test_a_cheaper_model_goes_on_until_twice_the_limit_is_spent() -> None:
         ("stop", 2 * TEN_CENTS),
     ]
     assert spent(history) <= 2 * TEN_CENTS
-    (order,) = history.say("m2").effects
-    assert isinstance(order, CallModel)
-    assert order.model is UNSET
+    (again,) = history.say("m2").effects
+    assert isinstance(again, CallModel)
+    assert again.model is UNSET
 
 
 # Agents that ask agents
@@ -285,10 +285,10 @@ def test_a_cheaper_model_goes_on_until_twice_the_limit_is_spent() -> None:
 
 def money(micros: int, **helper: Any) -> Team:
     """A lead with a budget that asks a helper."""
-    lead = AgentSpec(name=LEAD, instructions="Lead.", agents=(HELPER,), tools=("add",), budget=Budget(turn_micros=micros))
-    return Team(
-        catalog(lead, AgentSpec(name=HELPER, instructions="Help.", tools=("add",), agents=(HELPER,), **helper))
+    lead = AgentSpec(
+        name=LEAD, instructions="Lead.", agents=(HELPER,), tools=("add",), budget=Budget(turn_micros=micros)
     )
+    return Team(catalog(lead, AgentSpec(name=HELPER, instructions="Help.", tools=("add",), agents=(HELPER,), **helper)))
 
 
 def test_asked_agents_share_what_is_left() -> None:
