@@ -239,16 +239,7 @@ def entries(
             case BroadcastDelivered() | BroadcastReplied() | BroadcastCompleted():
                 yield _gathered(event)
             case BudgetExceeded():
-                yield Overspent(
-                    **_common(event),
-                    agent=event.agent,
-                    scope=event.scope,
-                    unit=event.unit,
-                    limit=event.limit,
-                    spent=event.spent,
-                    reserved=event.reserved,
-                    action=event.action,
-                )
+                yield _overspent(event)
             case TurnCompleted():
                 yield Answered(
                     **_common(event),
@@ -278,6 +269,19 @@ def user_message(message_id: str, turn_id: str | None, message: MessageAccepted 
         text=text_of(message.content),
         images=images,
         user_id=message.user_id,
+    )
+
+
+def _overspent(event: BudgetExceeded) -> Overspent:
+    return Overspent(
+        **_common(event),
+        agent=event.agent,
+        scope=event.scope,
+        unit=event.unit,
+        limit=event.limit,
+        spent=event.spent,
+        reserved=event.reserved,
+        action=event.action,
     )
 
 
