@@ -52,20 +52,22 @@ class Account(Struct, frozen=True):
 
 
 def accounts(draft: Draft) -> Iterator[Account]:
-    """Every limit that holds for the running turn."""
+    """Every limit that holds for the running turn. Nothing is reserved for a pattern: it calls no model."""
     head, turn, budget = draft.head, draft.turn, draft.spec.budget
     ledger = head.ledger or Ledger()
-    micros = (max(budget.reserve_micros, ledger.dearest_micros), head.cost_micros + ledger.asked_micros)
-    tokens = (ledger.dearest_tokens, head.usage.total_tokens + ledger.asked_tokens)
+    reserves = (max(budget.reserve_micros, ledger.dearest_micros), ledger.dearest_tokens)
+    if draft.spec.pattern is not None:
+        reserves = (0, 0)
     of_turn = (turn.cost_micros + turn.asked_cost_micros, turn.usage.total_tokens + turn.asked_tokens)
+    of_session = (head.cost_micros + ledger.asked_micros, head.usage.total_tokens + ledger.asked_tokens)
     cap_micros, cap_tokens = caps(turn)
     limits: tuple[tuple[BudgetScope, BudgetUnit, int | None, int, int], ...] = (
-        ("turn", "micros", budget.turn_micros, of_turn[0], micros[0]),
-        ("session", "micros", budget.session_micros, micros[1], micros[0]),
-        ("asked", "micros", cap_micros, of_turn[0], micros[0]),
-        ("turn", "tokens", budget.turn_tokens, of_turn[1], tokens[0]),
-        ("session", "tokens", budget.session_tokens, tokens[1], tokens[0]),
-        ("asked", "tokens", cap_tokens, of_turn[1], tokens[0]),
+        ("turn", "micros", budget.turn_micros, of_turn[0], reserves[0]),
+        ("session", "micros", budget.session_micros, of_session[0], reserves[0]),
+        ("asked", "micros", cap_micros, of_turn[0], reserves[0]),
+        ("turn", "tokens", budget.turn_tokens, of_turn[1], reserves[1]),
+        ("session", "tokens", budget.session_tokens, of_session[1], reserves[1]),
+        ("asked", "tokens", cap_tokens, of_turn[1], reserves[1]),
     )
     for scope, unit, limit, spent, reserved in limits:
         if limit is not None:

@@ -96,12 +96,14 @@ class AgentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 NOT_WITH_PATTERN = ("instructions", "tools", "agents", "handoffs")
+NOT_IN_BUDGET_WITH_PATTERN = ("cheaper_model", "reserve_micros")
 
 
 def _check_pattern(spec: AgentSpec, pattern: Pattern) -> None:
     given = [name for name in NOT_WITH_PATTERN if getattr(spec, name)]
     if spec.model != DEFAULT_MODEL:
         given.append("model")
+    given += [f"budget.{name}" for name in NOT_IN_BUDGET_WITH_PATTERN if getattr(spec.budget, name)]
     if given:
         raise ValueError(
             f"expected none of {given} beside a `pattern`, which calls no model: remove it, or the pattern"

@@ -54,7 +54,7 @@ def call_tools(draft: Draft, tool_uses: list[ToolUseBlock]) -> None:
     if not may_spend(draft):
         return
     draft.set_turn(tool_calls=draft.turn.tool_calls + len(tool_uses))
-    asks = {ask_tool(agent) for agent in draft.spec.agents}
+    asks = {ask_tool(agent) for agent in draft.spec.asked}
     share_out(draft, sum(use.name in asks for use in tool_uses))
     # A hand-off changes whose tools these are: it comes last.
     handoffs = {handoff_tool(agent) for agent in draft.spec.handoffs}

@@ -15,6 +15,14 @@ from agents.catalog import AgentsFileError, check_asked, parse_agents
         ('[p]\ninstructions = "x"\n[p.pattern]\ntype = "chain"\nsteps = ["a"]', "expected none of ['instructions']"),
         ('[p]\nmodel = "x"\n[p.pattern]\ntype = "chain"\nsteps = ["a"]', "expected none of ['model']"),
         ('[p]\nagents = ["a"]\n[p.pattern]\ntype = "chain"\nsteps = ["a"]', "expected none of ['agents']"),
+        (
+            '[p]\nbudget = {turn_micros = 9, reserve_micros = 1}\n[p.pattern]\ntype = "vote"\nagent = "a"',
+            "expected none of ['budget.reserve_micros']",
+        ),
+        (
+            '[p]\nbudget = {on_breach = "cheaper", cheaper_model = "x"}\n[p.pattern]\ntype = "vote"\nagent = "a"',
+            "expected none of ['budget.cheaper_model']",
+        ),
         ('[p.pattern]\ntype = "chain"\nsteps = ["p"]', "got `p` itself, which would never end"),
         ('[p.pattern]\ntype = "chain"\nsteps = [{agent = "a", gate = {}}]', "either `contains` or `matches`"),
         ('[p.pattern]\ntype = "loop"\nagent = "a"\nstop = "(a"', "expected `stop` to be an expression of RE2"),
