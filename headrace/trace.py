@@ -13,6 +13,7 @@ from runtime.settings import Settings
 from schemas.codec import decode_agent_event
 from schemas.events import (
     AgentEvent,
+    ApprovalAnswered,
     ApprovalRequested,
     HandedOff,
     ToolCalled,
@@ -135,6 +136,8 @@ def _waiting(own: list[AgentEvent]) -> str:
     for event in own:
         if isinstance(event, ApprovalRequested):
             waiting[event.call_id] = event.tool
-        elif isinstance(event, ToolCalled | ToolReturned):
+        elif isinstance(event, ToolCalled | ToolReturned) or (
+            isinstance(event, ApprovalAnswered) and not event.remaining
+        ):
             waiting.pop(event.call_id, None)
     return f"waits for approval of {', '.join(waiting.values())}" if waiting else ""

@@ -2,13 +2,16 @@
 
 from datetime import timedelta
 
-from histories import NOW, agent, catalog
+from histories import NOW, agent, catalog, use
 from msgspec.structs import replace
 from team import Team
 
+from agents.approval_rule import ApprovalRule
+from agents.budget import EXCEED_BUDGET, Budget
 from headrace.trace import TracedTurn, trace_of
 from schemas.content import ToolUseBlock
 from schemas.failure import FailureCode
+from schemas.log import ApprovalDecided
 
 
 def told(world: Team) -> tuple[TracedTurn, ...]:
@@ -51,6 +54,26 @@ def test_a_turn_has_those_that_it_asked() -> None:
     (turn,) = told(world)
     assert (turn.status, turn.cost_micros, turn.asked_cost_micros, turn.tool_calls) == ("completed", 4, 2, 0)
     assert turn.details(NOW) == "2.00 s, 2 tokens, $0.000004, with all it asked $0.000006"
+
+
+def test_a_turn_waits_until_people_have_decided() -> None:
+    """Also about a budget, where no call follows: the turn goes on with its model."""
+    budget = Budget(turn_micros=100, on_breach="ask")
+    rule = {EXCEED_BUDGET: ApprovalRule(approvals=2)}
+    world = Team(catalog(replace(agent(), budget=budget, approval=rule)))
+    parent = world.session("s1")
+    parent.say("m1")
+    parent.model_says(use("add", "u1"), cost_micros=80)
+    (waiting,) = parent.pending()
+    assert told(world)[0].waits_for == "waits for approval of exceed_budget"
+    decided = ApprovalDecided(
+        session_id="s1", command_id="c1", call_id=waiting, decision="approve", at=world.clock.at, by="ann"
+    )
+    parent.feed(decided)
+    assert told(world)[0].waits_for == "waits for approval of exceed_budget", "one more must approve"
+    parent.feed(replace(decided, command_id="c2", by="bob"))
+    (turn,) = told(world)
+    assert (turn.status, turn.waits_for) == ("running", "")
 
 
 def test_a_session_has_all_its_turns() -> None:

@@ -61,6 +61,11 @@ export function take(conversation, record) {
       const step = toolOf(turn, record);
       step.needed = record.remaining;
       if (record.decision === "approve") step.approvedBy = [...step.approvedBy, record.by];
+      if (!record.remaining) {
+        // A call goes on with events of its own; leave to exceed a budget has no other.
+        message.status = "running";
+        step.status = record.decision === "approve" ? "done" : "error";
+      }
       break;
     }
     case "tool_called":
