@@ -9,16 +9,18 @@ from agents.budget import Budget
 from agents.draft import Draft
 from agents.session import Ledger, PendingCall, Turn
 from agents.spec import AgentSpec
+from schemas.asks import AskedBy
 from schemas.fields import BudgetScope, BudgetUnit
 from schemas.log import ChildEnded
 from schemas.usage import Usage
 
+UNITS: tuple[BudgetUnit, ...] = ("micros", "tokens", "calls")
 UNHEARD_CHILDREN = 20
 """That are remembered: as many as a turn asks by default. One that is cancelled says soon what it cost."""
 
 
 class Account(Struct, frozen=True):
-    """One limit, and how it stands; with `is_raised` it counts twice for this turn."""
+    """One limit, and how it stands; with `is_raised` it counts twice for this turn. `budget` names a shared one."""
 
     scope: BudgetScope
     unit: BudgetUnit
@@ -26,11 +28,12 @@ class Account(Struct, frozen=True):
     spent: int
     reserved: int
     is_raised: bool = False
+    budget: str = ""
 
     @property
     def name(self) -> str:
-        """As the agent's budget names it."""
-        return f"{self.scope}_{self.unit}"
+        """As the agent's budget names it; of a shared budget, `{budget}_{unit}`."""
+        return f"{self.budget or self.scope}_{self.unit}"
 
     @property
     def allowed(self) -> int:
@@ -55,31 +58,38 @@ def accounts(draft: Draft) -> Iterator[Account]:
     """Every limit that holds for the running turn. Nothing is reserved for a pattern: it calls no model."""
     head, turn, budget = draft.head, draft.turn, draft.spec.budget
     ledger = head.ledger or Ledger()
-    reserves = (max(budget.reserve_micros, ledger.dearest_micros), ledger.dearest_tokens)
+    reserves = (max(budget.reserve_micros, ledger.dearest_micros), ledger.dearest_tokens, 1)
     if draft.spec.pattern is not None:
-        reserves = (0, 0)
-    of_turn = (turn.cost_micros + turn.asked_cost_micros, turn.usage.total_tokens + turn.asked_tokens)
-    of_session = (head.cost_micros + ledger.asked_micros, head.usage.total_tokens + ledger.asked_tokens)
-    cap_micros, cap_tokens = caps(turn)
-    limits: tuple[tuple[BudgetScope, BudgetUnit, int | None, int, int], ...] = (
-        ("turn", "micros", budget.turn_micros, of_turn[0], reserves[0]),
-        ("session", "micros", budget.session_micros, of_session[0], reserves[0]),
-        ("asked", "micros", cap_micros, of_turn[0], reserves[0]),
-        ("turn", "tokens", budget.turn_tokens, of_turn[1], reserves[1]),
-        ("session", "tokens", budget.session_tokens, of_session[1], reserves[1]),
-        ("asked", "tokens", cap_tokens, of_turn[1], reserves[1]),
+        reserves = (0, 0, 0)
+    of_turn = (
+        turn.cost_micros + turn.asked_cost_micros,
+        turn.usage.total_tokens + turn.asked_tokens,
+        turn.calls + turn.asked_calls,
     )
-    for scope, unit, limit, spent, reserved in limits:
-        if limit is not None:
-            yield Account(scope, unit, limit, spent, reserved, f"{scope}_{unit}" in turn.raised)
+    of_session = (
+        head.cost_micros + ledger.asked_micros,
+        head.usage.total_tokens + ledger.asked_tokens,
+        ledger.calls + ledger.asked_calls,
+    )
+    limits: tuple[tuple[BudgetScope, tuple[int | None, int | None, int | None], tuple[int, int, int]], ...] = (
+        ("turn", (budget.turn_micros, budget.turn_tokens, budget.turn_calls), of_turn),
+        ("session", (budget.session_micros, budget.session_tokens, budget.session_calls), of_session),
+        ("asked", caps(turn), of_turn),
+    )
+    for index, unit in enumerate(UNITS):
+        for scope, of_scope, spent in limits:
+            limit = of_scope[index]
+            if limit is not None:
+                is_raised = f"{scope}_{unit}" in turn.raised
+                yield Account(scope, unit, limit, spent[index], reserves[index], is_raised)
 
 
-def caps(turn: Turn) -> tuple[int | None, int | None]:
-    """What the asking session left for the turn, in micro-dollars and in tokens."""
+def caps(turn: Turn) -> tuple[int | None, int | None, int | None]:
+    """What the asking session left for the turn, in the order of `UNITS`."""
     asked_by = turn.asked_by
     if asked_by is None:
-        return None, None
-    return _given(asked_by.budget_micros), _given(asked_by.budget_tokens)
+        return None, None, None
+    return _given(asked_by.budget_micros), _given(asked_by.budget_tokens), _given(asked_by.budget_calls)
 
 
 def _given(cap: int | UnsetType) -> int | None:
@@ -87,7 +97,9 @@ def _given(cap: int | UnsetType) -> int | None:
 
 
 def model_of(spec: AgentSpec, turn: Turn) -> str:
-    """The model of the turn's next call: the cheaper one after a breach, where the agent has one."""
+    """The model of the turn's next call: the cheaper one after a breach, where the budget has one."""
+    if turn.cheaper_model:
+        return turn.cheaper_model
     cheaper = spec.budget.cheaper_model
     return cheaper if cheaper is not None and turn.raised else spec.model
 
@@ -97,15 +109,21 @@ def share_out(draft: Draft, asks: int) -> None:
     left: dict[str, int] = {}
     for account in accounts(draft) if asks else ():
         left[account.unit] = min(account.left // asks, left.get(account.unit, account.left))
-    draft.set_turn(share_micros=left.get("micros"), share_tokens=left.get("tokens"))
+    draft.set_turn(share_micros=left.get("micros"), share_tokens=left.get("tokens"), share_calls=left.get("calls"))
 
 
-def share(turn: Turn) -> tuple[int | UnsetType, int | UnsetType]:
-    """What one ask of the answer that is worked on may take."""
-    return (
-        UNSET if turn.share_micros is None else turn.share_micros,
-        UNSET if turn.share_tokens is None else turn.share_tokens,
+def share(asked_by: AskedBy, turn: Turn) -> AskedBy:
+    """The same, with what one ask of the answer that is worked on may take."""
+    return replace(
+        asked_by,
+        budget_micros=_or_unset(turn.share_micros),
+        budget_tokens=_or_unset(turn.share_tokens),
+        budget_calls=_or_unset(turn.share_calls),
     )
+
+
+def _or_unset(amount: int | None) -> int | UnsetType:
+    return UNSET if amount is None else amount
 
 
 def count_call(draft: Draft, usage: Usage, cost_micros: int) -> None:
@@ -113,7 +131,18 @@ def count_call(draft: Draft, usage: Usage, cost_micros: int) -> None:
     if (ledger := _ledger(draft)) is not None:
         dearest_micros = max(ledger.dearest_micros, cost_micros)
         dearest_tokens = max(ledger.dearest_tokens, usage.total_tokens)
-        draft.set(ledger=replace(ledger, dearest_micros=dearest_micros, dearest_tokens=dearest_tokens))
+        calls = ledger.calls + 1
+        draft.set(ledger=replace(ledger, calls=calls, dearest_micros=dearest_micros, dearest_tokens=dearest_tokens))
+
+
+def count_call_of_turn(draft: Draft, usage: Usage, cost_micros: int) -> None:
+    """The running turn's call has ended; `count_call` counts it in the session."""
+    turn = draft.turn
+    draft.set_turn(
+        usage=turn.usage + usage,
+        cost_micros=turn.cost_micros + cost_micros,
+        calls=turn.calls + int(draft.head.ledger is not None),
+    )
 
 
 def count_child(draft: Draft, event: ChildEnded) -> None:
@@ -123,6 +152,7 @@ def count_child(draft: Draft, event: ChildEnded) -> None:
         draft.set_turn(
             asked_cost_micros=turn.asked_cost_micros + event.cost_micros,
             asked_tokens=turn.asked_tokens + event.tokens,
+            asked_calls=turn.asked_calls + event.calls,
         )
     if (ledger := _ledger(draft)) is not None:
         draft.set(
@@ -130,6 +160,7 @@ def count_child(draft: Draft, event: ChildEnded) -> None:
                 ledger,
                 asked_micros=ledger.asked_micros + event.cost_micros,
                 asked_tokens=ledger.asked_tokens + event.tokens,
+                asked_calls=ledger.asked_calls + event.calls,
             )
         )
 
@@ -155,4 +186,4 @@ def _ledger(draft: Draft) -> Ledger | None:
         return draft.head.ledger
     spec = draft.spec_of(draft.turn.agent)
     budget = spec.budget if spec else Budget()
-    return Ledger() if budget.is_limited or caps(draft.turn) != (None, None) else None
+    return Ledger() if budget.is_limited or any(cap is not None for cap in caps(draft.turn)) else None

@@ -111,5 +111,7 @@ def _answered(draft: Draft, call: PendingCall, event: ApprovalDecided, remaining
 
 
 def _rule(draft: Draft, call: PendingCall) -> ApprovalRule:
+    if call.rule is not None:
+        return call.rule
     spec = draft.spec_of(call.agent or draft.turn.agent)
     return (spec.approval_rule(call.tool) if spec else None) or ALWAYS

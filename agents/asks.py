@@ -71,7 +71,6 @@ def start_ask(draft: Draft, call: PendingCall, agent: str, limits: Limits) -> No
     )
     draft.exchange(call, asked)
     draft.set_turn(asks=turn.asks + 1)
-    micros, tokens = share(turn)
     draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input, child_session_id=child)
     draft.facts.append(
         MessageAccepted(
@@ -84,13 +83,7 @@ def start_ask(draft: Draft, call: PendingCall, agent: str, limits: Limits) -> No
             tenant=turn.tenant,
             traceparent=turn.traceparent,
             specs_offset=turn.specs_offset,
-            asked_by=AskedBy(
-                session_id=draft.head.session_id,
-                call_id=call.call_id,
-                depth=depth,
-                budget_micros=micros,
-                budget_tokens=tokens,
-            ),
+            asked_by=share(AskedBy(session_id=draft.head.session_id, call_id=call.call_id, depth=depth), turn),
         )
     )
 

@@ -11,7 +11,7 @@ EXCEED_BUDGET = "exceed_budget"
 
 
 class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits in micro-dollars (0.000001 USD) and in tokens, asked agents included; none where none is given.
+    """Limits in micro-dollars (0.000001 USD), tokens and model calls, asked agents included; none where none is given.
 
     Before each call it is reserved what the dearest call of the session took so far, and at least `reserve_micros`:
     where that is no longer left, `on_breach` says what becomes of the turn. `ask` lets it wait for an approval of
@@ -23,6 +23,8 @@ class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     session_micros: Amount | None = None
     turn_tokens: Amount | None = None
     session_tokens: Amount | None = None
+    turn_calls: Amount | None = None
+    session_calls: Amount | None = None
     reserve_micros: Annotated[int, msgspec.Meta(ge=0)] = 0
     on_breach: Literal["stop", "ask", "cheaper"] = "stop"
     cheaper_model: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] | None = None
@@ -40,4 +42,5 @@ class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def is_limited(self) -> bool:
         """Whether there is any limit."""
-        return any((self.turn_micros, self.session_micros, self.turn_tokens, self.session_tokens))
+        money = (self.turn_micros, self.session_micros)
+        return any((*money, self.turn_tokens, self.session_tokens, self.turn_calls, self.session_calls))

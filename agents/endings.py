@@ -130,5 +130,6 @@ def _answer_asker(draft: Draft, asked_by: AskedBy | None, content: str, turn: Tu
             is_error=is_error,
             tokens=turn.usage.total_tokens + turn.asked_tokens if turn else 0,
             cost_micros=turn.cost_micros + turn.asked_cost_micros if turn else 0,
+            calls=turn.calls + turn.asked_calls if turn and asked_by.budget_calls is not UNSET else 0,
         )
     )

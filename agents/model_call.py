@@ -8,10 +8,12 @@ from agents.accounts import model_of
 from agents.breaches import call_breach
 from agents.draft import Draft
 from agents.endings import fail
-from agents.overspending import may_spend
+from agents.failures import agent_removed
+from agents.overspending import may_exceed, may_spend
 from agents.session import CallKind, PendingCall
 from schemas.effects import CallModel
 from schemas.ids import call_id
+from schemas.log import SpendingRefused
 
 
 def call_model(draft: Draft) -> None:
@@ -45,8 +47,22 @@ def call_model(draft: Draft) -> None:
             log_offset=draft.offset,
             timeout_ms=time_left_ms(draft),
             model=UNSET if model == draft.spec.model else model,
+            exceeds=turn.exceeded or UNSET,
         )
     )
+
+
+def spending_refused(draft: Draft, event: SpendingRefused) -> None:
+    """The call was not made, as a shared budget has not enough left: go on, wait for people, or end."""
+    call = draft.head.turn and draft.head.turn.pending_call(event.call_id)
+    if not call or call.kind != CallKind.MODEL:
+        return
+    draft.settle(call)
+    draft.set_turn(model_calls=draft.turn.model_calls - 1)
+    if draft.spec_of(draft.turn.agent) is None:
+        fail(draft, agent_removed(draft.turn.agent))
+    elif may_exceed(draft, event):
+        call_model(draft)
 
 
 def time_left_ms(draft: Draft) -> int:

@@ -2,7 +2,10 @@
 
 from typing import assert_never
 
+from msgspec import UNSET
+
 from agents.accounts import Account, accounts
+from agents.approval_rule import WEEK_S, ApprovalRule
 from agents.approvals import request_approval
 from agents.budget import EXCEED_BUDGET
 from agents.draft import Draft
@@ -12,23 +15,26 @@ from agents.spec import ALWAYS
 from schemas.content import ToolInput
 from schemas.events import BudgetExceeded
 from schemas.failure import Failure, FailureCode
-from schemas.fields import BudgetAction
+from schemas.fields import BudgetAction, BudgetScope
 from schemas.ids import call_id
+from schemas.log import SpendingRefused
+
+OF_WHOM: dict[BudgetScope, str] = {
+    "turn": "in a turn",
+    "session": "in a session",
+    "asked": "for the agent that asks",
+    "agent": "a day for the agent",
+    "user": "a day for the user",
+    "tenant": "a day for the tenant",
+    "all": "a day for all together",
+}
 
 
 def may_spend(draft: Draft) -> bool:
-    """Whether the budgets let the turn go on now; where they do not, it has ended, or waits for an approval."""
+    """Whether the agent's budget lets the turn go on now; where not, it has ended, or waits for an approval."""
     while (account := next((one for one in accounts(draft) if one.is_breached), None)) is not None:
         action: BudgetAction = draft.spec.budget.on_breach if account.can_be_raised else "stop"
-        draft.publish(
-            BudgetExceeded,
-            scope=account.scope,
-            unit=account.unit,
-            limit=account.allowed,
-            spent=account.spent,
-            reserved=account.reserved,
-            action=action,
-        )
+        _tell(draft, account, action)
         match action:
             case "stop":
                 fail(draft, exceeded(account))
@@ -37,10 +43,46 @@ def may_spend(draft: Draft) -> bool:
                 _ask(draft, account)
                 return False
             case "cheaper":
-                _raise(draft, account.name)
+                draft.set_turn(raised=(*draft.turn.raised, account.name))
             case _:
                 assert_never(action)
     return True
+
+
+def may_exceed(draft: Draft, event: SpendingRefused) -> bool:
+    """Whether the turn goes on though a shared budget has refused its call; its limit then counts twice."""
+    account = Account(event.scope, event.unit, event.limit, event.spent, event.reserved, budget=event.budget)
+    if account.name in draft.turn.exceeded:
+        account = Account(event.scope, event.unit, event.limit, event.spent, event.reserved, True, event.budget)
+    action: BudgetAction = event.on_breach if account.can_be_raised else "stop"
+    _tell(draft, account, action, is_local=event.local)
+    match action:
+        case "stop":
+            fail(draft, exceeded(account))
+        case "ask":
+            expires = event.expires_seconds or WEEK_S
+            rule = ApprovalRule(approvals=event.approvals, approvers=event.approvers, expires_seconds=expires)
+            _ask(draft, account, rule)
+        case "cheaper":
+            draft.set_turn(exceeded=(*draft.turn.exceeded, account.name), cheaper_model=event.cheaper_model or "")
+            return True
+        case _:
+            assert_never(action)
+    return False
+
+
+def _tell(draft: Draft, account: Account, action: BudgetAction, *, is_local: bool = False) -> None:
+    draft.publish(
+        BudgetExceeded,
+        scope=account.scope,
+        unit=account.unit,
+        limit=account.allowed,
+        spent=account.spent,
+        reserved=account.reserved,
+        action=action,
+        budget=account.budget or UNSET,
+        local=is_local or UNSET,
+    )
 
 
 def is_about_budget(call: PendingCall) -> bool:
@@ -48,7 +90,8 @@ def is_about_budget(call: PendingCall) -> bool:
     return call.kind == CallKind.APPROVAL and call.tool == EXCEED_BUDGET and not call.tool_use_id
 
 
-def _ask(draft: Draft, account: Account) -> None:
+def _ask(draft: Draft, account: Account, rule: ApprovalRule | None = None) -> None:
+    """Of a shared budget, `rule` says who decides; of its own, the agent does."""
     turn = draft.turn
     step = turn.steps + 1
     draft.set_turn(steps=step)
@@ -59,6 +102,8 @@ def _ask(draft: Draft, account: Account) -> None:
         "reserved": account.reserved,
         "raised_to": account.limit * 2,
     }
+    if account.budget:
+        asked["scope"] = account.scope
     call = PendingCall(
         kind=CallKind.APPROVAL,
         call_id=call_id(turn.turn_id, step),
@@ -66,37 +111,40 @@ def _ask(draft: Draft, account: Account) -> None:
         since=draft.at,
         tool=EXCEED_BUDGET,
         input=asked,
+        rule=rule,
     )
-    request_approval(draft, call, draft.spec.approval_rule(EXCEED_BUDGET) or ALWAYS)
+    request_approval(draft, call, rule or draft.spec.approval_rule(EXCEED_BUDGET) or ALWAYS)
 
 
 def approve_spending(draft: Draft, call: PendingCall) -> None:
     """The limit counts twice for this turn."""
     draft.settle(call)
-    _raise(draft, str(call.input["budget"]))
+    name = str(call.input["budget"])
+    if "scope" in call.input:
+        draft.set_turn(exceeded=(*draft.turn.exceeded, name))
+    else:
+        draft.set_turn(raised=(*draft.turn.raised, name))
 
 
 def deny_spending(draft: Draft, call: PendingCall, why: str) -> None:
     """The turn ends where it stands; what the model asked for last is not done."""
     given = call.input
     draft.settle(call)
-    fail(draft, _failure(str(given["budget"]), given["limit"], given["spent"], given["reserved"], f": {why}"))
+    name, _, unit = str(given["budget"]).rpartition("_")
+    fail(draft, _failure(given.get("scope", name), unit, given["limit"], given["spent"], given["reserved"], f": {why}"))
 
 
 def exceeded(account: Account) -> Failure:
-    return _failure(account.name, account.allowed, account.spent, account.reserved, "")
+    return _failure(account.scope, account.unit, account.allowed, account.spent, account.reserved, "")
 
 
-def _failure(name: str, limit: int, spent: int, reserved: int, why: str) -> Failure:
-    scope, unit = name.split("_")
-    what = {"turn": "in a turn", "session": "in a session", "asked": "for the agent that asks"}[scope]
-    counted = "micro-dollars" if unit == "micros" else unit
+def _failure(scope: BudgetScope, unit: str, limit: int, spent: int, reserved: int, why: str) -> Failure:
+    counted = {"micros": "micro-dollars", "tokens": "tokens", "calls": "model calls"}[unit]
+    advice = (
+        "raise the agent's budget" if scope in {"turn", "session", "asked"} else "wait for tomorrow (UTC), raise it"
+    )
     error = (
-        f"expected at most {limit} {counted} {what}, got {spent} spent and {reserved} reserved for the next call{why}: "
-        "raise the agent's budget, or ask for less"
+        f"expected at most {limit} {counted} {OF_WHOM[scope]}, got {spent} spent and {reserved} reserved for the next "
+        f"call{why}: {advice}, or ask for less"
     )
     return Failure(code=FailureCode.BUDGET_EXCEEDED, message=error)
-
-
-def _raise(draft: Draft, name: str) -> None:
-    draft.set_turn(raised=(*draft.turn.raised, name))

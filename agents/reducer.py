@@ -9,6 +9,7 @@ from typing import assert_never
 
 from msgspec import UNSET
 
+from agents.accounts import count_call_of_turn
 from agents.bill import charge, charge_late
 from agents.breaches import entry_breach, queue_breach
 from agents.catalog import Catalog
@@ -54,6 +55,7 @@ from schemas.log import (
     SessionEvent,
     SessionExpired,
     SessionReleaseRequested,
+    SpendingRefused,
     TimerFired,
     ToolCompleted,
     ToolFailed,
@@ -91,7 +93,15 @@ def reduce(catalog: Catalog, session: Session | None, event: SessionEvent, offse
             _accept(draft, event)
         case ModelCompleted() | ModelFailed():
             _model_returned(draft, event)
-        case ToolStarted() | ToolCompleted() | ToolFailed() | ChildEnded() | ApprovalDecided() | TimerFired():
+        case (
+            ToolStarted()
+            | ToolCompleted()
+            | ToolFailed()
+            | ChildEnded()
+            | ApprovalDecided()
+            | TimerFired()
+            | SpendingRefused()
+        ):
             call_went_on(draft, event)
         case CancelRequested():
             _cancel(draft, event)
@@ -201,7 +211,7 @@ def _model_returned(draft: Draft, event: ModelCompleted | ModelFailed) -> None:
         return
     charge(draft, event)
     draft.settle(call)
-    draft.set_turn(usage=draft.turn.usage + event.usage, cost_micros=draft.turn.cost_micros + event.cost_micros)
+    count_call_of_turn(draft, event.usage, event.cost_micros)
     if draft.spec_of(draft.turn.agent) is None:
         fail(draft, agent_removed(draft.turn.agent))
     elif isinstance(event, ModelCompleted):

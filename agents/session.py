@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from agents.approval_rule import ApprovalRule
 from schemas.asks import AskedBy
 from schemas.content import AssistantBlock, ToolUseBlock, UserBlock
 from schemas.failure import FailureCode
@@ -36,7 +37,7 @@ class PendingCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `started_offset` is where the log has the first `ToolStarted` of the call, for a tool that is not idempotent;
     `expires_at` is when a call that waits, for people or for the session `child`, waits no longer; `approved_by` has
     who approved so far, and `is_changed` says that they changed what the model asked for. `agent` is whose call it is,
-    where that one has passed the conversation on since.
+    where that one has passed the conversation on since. `rule` says who may decide, where not the agent does.
     """
 
     kind: CallKind
@@ -52,6 +53,7 @@ class PendingCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
     approved_by: tuple[str, ...] = ()
     is_changed: bool = False
     agent: str = ""
+    rule: ApprovalRule | None = None
 
 
 class Decided(Struct, frozen=True):
@@ -84,12 +86,20 @@ class Turn(Struct, frozen=True, kw_only=True, omit_defaults=True):
     asks: int = 0
     asked_cost_micros: int = 0
     asked_tokens: int = 0
+    calls: int = 0
+    """Model calls that have ended, where a budget counts them; those of asked agents are besides."""
+    asked_calls: int = 0
     handoffs: int = 0
     decided: tuple[Decided, ...] = ()
     raised: tuple[str, ...] = ()
     """The limits of the agent's budget that count twice for this turn."""
+    exceeded: tuple[str, ...] = ()
+    """The limits of shared budgets that count twice for this turn."""
+    cheaper_model: str = ""
+    """That goes on since the breach of a shared budget."""
     share_micros: int | None = None
     share_tokens: int | None = None
+    share_calls: int | None = None
 
     def pending_call(self, call_id: str) -> PendingCall | None:
         return next((call for call in self.pending if call.call_id == call_id), None)
@@ -132,6 +142,8 @@ class Ledger(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     asked_micros: int = 0
     asked_tokens: int = 0
+    calls: int = 0
+    asked_calls: int = 0
     dearest_micros: int = 0
     dearest_tokens: int = 0
     unheard: tuple[str, ...] = ()

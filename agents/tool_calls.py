@@ -9,7 +9,7 @@ from agents.breaches import call_breach
 from agents.draft import Draft
 from agents.endings import fail
 from agents.failures import agent_removed, limit_reached
-from agents.model_call import call_model, time_left_ms
+from agents.model_call import call_model, spending_refused, time_left_ms
 from agents.overspending import approve_spending, deny_spending, is_about_budget, may_spend
 from agents.results import Result, take_result, turn_down
 from agents.session import WAITING, AssistantEntry, CallKind, PendingCall
@@ -19,9 +19,9 @@ from schemas.effects import CallTool
 from schemas.events import ToolCalled
 from schemas.failure import FailureCode
 from schemas.ids import call_id
-from schemas.log import ApprovalDecided, ChildEnded, TimerFired, ToolCompleted, ToolFailed, ToolStarted
+from schemas.log import ApprovalDecided, ChildEnded, SpendingRefused, TimerFired, ToolCompleted, ToolFailed, ToolStarted
 
-CallFact = ToolStarted | ToolCompleted | ToolFailed | ChildEnded | ApprovalDecided | TimerFired
+CallFact = ToolStarted | ToolCompleted | ToolFailed | ChildEnded | ApprovalDecided | TimerFired | SpendingRefused
 """What happens to a call after it was begun."""
 
 
@@ -38,6 +38,8 @@ def call_went_on(draft: Draft, event: CallFact) -> None:
             _approval_decided(draft, event)
         case TimerFired():
             _timer_fired(draft, event)
+        case SpendingRefused():
+            spending_refused(draft, event)
 
 
 def call_tools(draft: Draft, tool_uses: list[ToolUseBlock]) -> None:

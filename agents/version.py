@@ -9,5 +9,6 @@ CORE_VERSIONS: dict[int, str] = {
     2: "an outcome of a model call counts once in the session's usage; one that the core did not order, never",
     3: "turns and tool orders name user and tenant; decisions about approvals are agent events, and approvals expire",
     4: "a call that waits for people stays one of the agent that made it, also where that one hands over meanwhile",
+    5: "budgets count model calls, and a shared budget can refuse one",
 }
 CORE_VERSION = max(CORE_VERSIONS)

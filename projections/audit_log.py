@@ -29,6 +29,7 @@ from schemas.log import (
     SessionEvent,
     SessionExpired,
     SessionReleaseRequested,
+    SpendingRefused,
     TimerFired,
     ToolCompleted,
     ToolFailed,
@@ -163,6 +164,9 @@ def _said(fact: SessionEvent) -> _Said | None:
         case ChildEnded():
             details = _given(call_id=fact.call_id, child_session_id=fact.child_session_id)
             said = _Said(details=details, outcome=Outcome.FAILED if fact.is_error else Outcome.SUCCESS)
+        case SpendingRefused():
+            details = _given(call_id=fact.call_id, budget=f"{fact.budget}_{fact.unit}", on_breach=fact.on_breach)
+            said = _Said(details=details, outcome=Outcome.DENIED)
         case TimerFired():
             said = _Said(details={"call_id": fact.call_id, "due": utc(fact.due)})
         case ModelCompleted():

@@ -6,10 +6,18 @@ from projections.projection import Row, Table, TableProjection
 from projections.record import Record, utc, without_nul
 from schemas.codec import decode_agent_event, decode_session_event, type_tag
 from schemas.events import AgentEvent, AgentEventFields
-from schemas.log import ModelCompleted, ModelFailed, SessionEvent, ToolCompleted, ToolFailed, ToolStarted
+from schemas.log import (
+    ModelCompleted,
+    ModelFailed,
+    SessionEvent,
+    SpendingRefused,
+    ToolCompleted,
+    ToolFailed,
+    ToolStarted,
+)
 from schemas.topics import AGENT_EVENTS, SESSION_LOG
 
-_OUTCOMES = (ModelCompleted, ModelFailed, ToolStarted, ToolCompleted, ToolFailed)
+_OUTCOMES = (ModelCompleted, ModelFailed, SpendingRefused, ToolStarted, ToolCompleted, ToolFailed)
 
 
 class EventRow(Row, frozen=True):

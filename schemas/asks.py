@@ -19,6 +19,9 @@ class AskedBy(Struct, frozen=True, kw_only=True):
     budget_tokens: Annotated[
         int | UnsetType, Meta(description="How many tokens the turn may take at most; missing: no limit.")
     ] = UNSET
+    budget_calls: Annotated[
+        int | UnsetType, Meta(description="How often the turn may call models at most; missing: no limit.")
+    ] = UNSET
 
 
 _WHO = Meta(description="The call of another session that waits for the end of this turn; a person's turn has none.")

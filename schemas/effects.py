@@ -9,6 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from schemas.content import ToolInput
 from schemas.fields import (
+    ExceededBudgets,
     GivenTenant,
     GivenUserId,
     LogOffset,
@@ -32,6 +33,7 @@ class CallModel(Struct, frozen=True, kw_only=True, tag="call_model"):
     log_offset: LogOffset
     timeout_ms: TimeLeft
     model: OtherModel | UnsetType = UNSET
+    exceeds: ExceededBudgets | UnsetType = UNSET
 
 
 class CallTool(Struct, frozen=True, kw_only=True, tag="call_tool"):

@@ -23,6 +23,7 @@ from schemas.fields import (
     BudgetUnit,
     ChildCost,
     ChildSession,
+    CountedLocally,
     DecidedHow,
     DeltaText,
     EventSeq,
@@ -38,6 +39,7 @@ from schemas.fields import (
     Remaining,
     ReplySession,
     ReplyText,
+    SharedBudgetName,
     StepNumber,
     StopReason,
     ToolOfCall,
@@ -133,6 +135,8 @@ class BudgetExceeded(AgentEventFields, frozen=True, kw_only=True, tag="budget_ex
     spent: BudgetSpent
     action: BudgetAction
     reserved: BudgetReserved = 0
+    budget: SharedBudgetName | UnsetType = UNSET
+    local: CountedLocally | UnsetType = UNSET
 
 
 class TurnCompleted(AgentEventFields, frozen=True, kw_only=True, tag="turn_completed"):

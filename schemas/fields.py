@@ -51,17 +51,42 @@ WaitsUntil = Annotated[datetime, Meta(description="When the wait is over: what w
 NeededApprovals = Annotated[int, Meta(description="How many different people must approve.")]
 Approvers = Annotated[tuple[str, ...], Meta(description="Who may decide, as `by` of the decision; none: anybody.")]
 BudgetScope = Annotated[
-    Literal["turn", "session", "asked"],
-    Meta(description="Whose limit: of the turn, of its session, or what the asking session left for this one."),
+    Literal["turn", "session", "asked", "agent", "user", "tenant", "all"],
+    Meta(
+        description="Whose limit: of the turn, of its session, or what the asking session left for this one; or of a "
+        "day, shared by all sessions of the agent, the user, the tenant, or by all there are."
+    ),
 ]
+SharedBudgetName = Annotated[
+    str, Meta(description="The shared budget, by its name; missing where it is no shared one.")
+]
+CountedLocally = Annotated[
+    bool,
+    Meta(description="Whether the shared count did not answer, so that the worker went by its share of what was left."),
+]
+ExceededBudgets = Annotated[
+    tuple[str, ...],
+    Meta(description="Limits of shared budgets, `{budget}_{unit}`, that count twice for this call."),
+]
+CountedIn = Annotated[
+    tuple[str, ...],
+    Meta(description="The accounts of shared budgets that the call counts in: `{budget}/{day}` and whose it is."),
+]
+ExpiresSeconds = Annotated[int, Meta(description="How long people have to decide, in seconds.")]
 BudgetUnit = Annotated[
-    Literal["micros", "tokens"], Meta(description="What is counted: micro-dollars (0.000001 USD), or tokens.")
+    Literal["micros", "tokens", "calls"],
+    Meta(description="What is counted: micro-dollars (0.000001 USD), tokens, or calls of a model."),
 ]
 BudgetLimit = Annotated[int, Meta(description="The limit, in `unit`.")]
-BudgetSpent = Annotated[int, Meta(description="What was spent of it, with what asked agents took.")]
+BudgetSpent = Annotated[
+    int, Meta(description="What was spent of it, with what asked agents took; of a shared one, by everybody today.")
+]
 BudgetReserved = Annotated[
     int,
-    Meta(description="What the next call may take: as much as the dearest of the session so far, or a setting."),
+    Meta(
+        description="What the next call may take: as much as the dearest so far, or a setting; of a shared budget, "
+        "with what calls may take that are under way."
+    ),
 ]
 BudgetAction = Annotated[
     Literal["stop", "ask", "cheaper"],
@@ -74,6 +99,9 @@ ChildSession = Annotated[
 ReplySession = Annotated[str, Meta(description="The session in which the agent answers the broadcast.")]
 ReplyText = Annotated[str, Meta(description="The whole answer, or why there is none.")]
 AskedTokens = Annotated[int, Meta(description="All tokens of the asked agent's turn, and of those that it asked.")]
+AskedCalls = Annotated[
+    int, Meta(description="How often the asked agent called its model, and those that it asked; 0: its asker asks not.")
+]
 AskedCost = Annotated[
     int, Meta(description="What the asked agent's turn cost, in micro-dollars, and those of the agents that it asked.")
 ]

@@ -8,15 +8,26 @@ from msgspec import Struct
 from schemas.asks import Asker
 from schemas.fields import (
     AnswerContent,
+    Approvers,
+    AskedCalls,
     AskedCost,
     AskedTokens,
     AttemptCount,
+    BudgetAction,
+    BudgetLimit,
+    BudgetReserved,
+    BudgetScope,
+    BudgetSpent,
+    BudgetUnit,
     CallFailure,
     CallModelName,
     CallTime,
     ChangedInput,
     ChildSession,
+    CountedIn,
+    CountedLocally,
     Decision,
+    ExpiresSeconds,
     FactTime,
     GivenBy,
     GivenMetadata,
@@ -26,8 +37,11 @@ from schemas.fields import (
     IdleSince,
     IsError,
     MessageContent,
+    NeededApprovals,
+    OtherModel,
     RequestId,
     SentTime,
+    SharedBudgetName,
     SpecsOffset,
     StopReason,
     ToolResult,
@@ -150,6 +164,7 @@ class ModelCompleted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag=
     attempts: AttemptCount = 1
     duration_ms: CallTime = 0
     request_id: RequestId | None = None
+    counted_in: CountedIn = ()
 
 
 class ModelFailed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="model_failed"):
@@ -164,6 +179,30 @@ class ModelFailed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="mo
     cost_micros: CallCost = 0
     attempts: AttemptCount = 1
     duration_ms: CallTime = 0
+    counted_in: CountedIn = ()
+
+
+class SpendingRefused(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="spending_refused"):
+    """A model call was not made: with it, a shared budget would be exceeded. `limit` is as declared.
+
+    What the budget's declaration said is repeated, so that the log explains what became of the turn.
+    """
+
+    session_id: SessionId
+    call_id: CallId
+    budget: SharedBudgetName
+    scope: BudgetScope
+    unit: BudgetUnit
+    limit: BudgetLimit
+    spent: BudgetSpent
+    reserved: BudgetReserved
+    at: FactTime
+    on_breach: BudgetAction = "stop"
+    cheaper_model: OtherModel | None = None
+    approvals: NeededApprovals = 1
+    approvers: Approvers = ()
+    expires_seconds: ExpiresSeconds | None = None
+    local: CountedLocally = False
 
 
 class ToolStarted(Struct, frozen=True, kw_only=True, tag="tool_started"):
@@ -207,6 +246,7 @@ class ChildEnded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="chi
     is_error: IsError = False
     tokens: AskedTokens = 0
     cost_micros: AskedCost = 0
+    calls: AskedCalls = 0
 
 
 class TimerFired(Struct, frozen=True, kw_only=True, tag="timer_fired"):
@@ -228,6 +268,7 @@ SessionEvent = (
     | SessionExpired
     | ModelCompleted
     | ModelFailed
+    | SpendingRefused
     | ToolStarted
     | ToolCompleted
     | ToolFailed

@@ -27,6 +27,7 @@ from schemas.log import (
     ModelCompleted,
     ModelFailed,
     SessionEvent,
+    SpendingRefused,
     ToolCompleted,
     ToolFailed,
 )
@@ -161,7 +162,7 @@ def _unawaited(event: SessionEvent, step: Step) -> tuple[str, ...]:
     It must not: where the name of the session is used again, so is the id of the call.
     """
     if (
-        not isinstance(event, ModelCompleted | ModelFailed | ToolCompleted | ToolFailed)
+        not isinstance(event, ModelCompleted | ModelFailed | SpendingRefused | ToolCompleted | ToolFailed)
         or event.call_id in step.settled
     ):
         return ()

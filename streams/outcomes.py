@@ -7,11 +7,11 @@ a call whose outcome is in the log would otherwise be made again.
 import asyncio
 
 from schemas.codec import Headers
-from schemas.log import ModelCompleted, ModelFailed, ToolCompleted, ToolFailed, ToolStarted
+from schemas.log import ModelCompleted, ModelFailed, SpendingRefused, ToolCompleted, ToolFailed, ToolStarted
 from streams.ports import UNLIMITED, Lease
 from streams.session_log import SessionLog
 
-Outcome = ModelCompleted | ModelFailed | ToolStarted | ToolCompleted | ToolFailed
+Outcome = ModelCompleted | ModelFailed | SpendingRefused | ToolStarted | ToolCompleted | ToolFailed
 
 
 class Outcomes:

@@ -12,10 +12,18 @@ from headrace.replay.fold import fold
 from headrace.replay.recording import Recording
 from schemas.codec import decode_agent_event, decode_session_event
 from schemas.events import AgentEvent, TurnStarted
-from schemas.log import MessageAccepted, ModelCompleted, ModelFailed, SessionEvent, ToolCompleted, ToolFailed
+from schemas.log import (
+    MessageAccepted,
+    ModelCompleted,
+    ModelFailed,
+    SessionEvent,
+    SpendingRefused,
+    ToolCompleted,
+    ToolFailed,
+)
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_OUTCOMES = (ModelCompleted, ModelFailed, ToolCompleted, ToolFailed)
+_OUTCOMES = (ModelCompleted, ModelFailed, SpendingRefused, ToolCompleted, ToolFailed)
 
 
 class Beginning(Struct, frozen=True, kw_only=True):

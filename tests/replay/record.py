@@ -21,7 +21,8 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from chaos.cluster import Cluster, Worker  # noqa: E402 - found by the path of the line above
 from line import Line  # noqa: E402 - the same
-from replay.scenarios import SCENARIOS, Stage  # noqa: E402 - the same
+from replay.scenarios import SCENARIOS  # noqa: E402 - the same
+from replay.stage import Stage  # noqa: E402 - the same
 
 from agents.version import CORE_VERSION  # noqa: E402 - the same
 from headrace.replay.begin import find_beginning  # noqa: E402 - the same

@@ -2,52 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import orjson
-from chaos.cluster import Worker
 from chaos.promise import ENDS
-from line import Line
+from replay.budget_scenarios import budgets, shared_budgets
+from replay.stage import SUM, Stage
 
-SUM = '[[tool:calculator {"expression": "17*23"}]]'
 LONG_TEXT = "The mill stands still where the headrace is dry. " * 60
-WAIT_S = 60.0
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Where a scenario plays."""
-
-    line: Line
-    worker: Worker
-
-    async def end(self, message_id: str, count: int = 1) -> dict[str, Any]:
-        """The end of a message, in whatever life of its session."""
-
-        def find() -> list[dict[str, Any]]:
-            events = self.line.bodies("agent-events")
-            ends = [event for event in events if event["message_id"] == message_id and event["type"] in ENDS]
-            return ends if len(ends) >= count else []
-
-        return (await self.line.until(find, f"an end of {message_id}", WAIT_S))[-1]
-
-    async def refused(self, session_id: str) -> None:
-        """A command of the session became a dead letter."""
-        letters = self.line
-        await letters.until(
-            lambda: [letter for letter in letters.bodies("dead-letters") if letter["session_id"] == session_id],
-            f"a dead letter of {session_id}",
-        )
-
-    async def fact(self, session_id: str, type_tag: str) -> dict[str, Any]:
-        """The first fact of this type."""
-
-        def find() -> list[dict[str, Any]]:
-            facts = self.line.bodies("session-log")
-            return [fact for fact in facts if fact["session_id"] == session_id and fact["type"] == type_tag]
-
-        return (await self.line.until(find, f"{type_tag} of {session_id}", WAIT_S))[0]
 
 
 async def plain(stage: Stage) -> Sequence[str]:
@@ -211,20 +172,6 @@ async def handoff(stage: Stage) -> Sequence[str]:
     return ["handoff"]
 
 
-async def budgets(stage: Stage) -> Sequence[str]:
-    """Stopped; approved and denied; a cheaper model; what is left goes to an asked agent."""
-    line = stage.line
-    await line.ask("budgets", SUM, id="m1", agent="frugal")
-    for message, decision in (("m2", "approve"), ("m3", "deny")):
-        await line.say("budgets", SUM, id=message, agent="asking")
-        call = (await line.event("budgets", "approval_requested", message_id=message))["call_id"]
-        await line.command("approval_decision", "budgets", call_id=call, decision=decision, by="ann")
-        await stage.end(message)
-    await line.ask("budgets", SUM, id="m4", agent="saving")
-    await line.ask("budgets", '[[tool:ask_writer {"message": "A line."}]]', id="m5", agent="generous")
-    return ["budgets", "budgets~5.2"]
-
-
 async def queue(stage: Stage) -> Sequence[str]:
     """Messages wait for the running turn, in their order."""
     await stage.line.say("queue", "[[latency:1]] First.", id="m0")
@@ -382,6 +329,7 @@ SCENARIOS: dict[str, Callable[[Stage], Awaitable[Sequence[str]]]] = {
     "chain": chain,
     "vote": vote,
     "budgets": budgets,
+    "shared-budgets": shared_budgets,
     "queue": queue,
     "end-session": end_session,
     "expiry": expiry,

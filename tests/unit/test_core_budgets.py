@@ -303,3 +303,23 @@ def test_money_is_approved_only_where_the_budget_asks() -> None:
     """A rule that nothing would follow is refused."""
     with pytest.raises(ValueError, match="approval"):
         AgentSpec(name="a", instructions="x", approval=(EXCEED_BUDGET,), budget=Budget(turn_micros=1))
+
+
+# Calls
+
+
+def test_model_calls_count_in_turn_and_session() -> None:
+    """Failed ones too; a turn with as many as it may have does not begin what its last answer asks for."""
+    history = history_of(turn_calls=2, session_calls=4)
+    history.say("m1")
+    loop(history, 1)
+    (breach,) = breaches(history)
+    assert (breach.scope, breach.unit, breach.limit, breach.spent, breach.reserved) == ("turn", "calls", 2, 2, 1)
+    assert "at most 2 model calls in a turn" in history.failure().message
+    history.say("m2")
+    history.model_fails(FailureCode.OVERLOADED)
+    history.say("m3")
+    history.model_says("the fourth")
+    assert isinstance(history.seen[-1], TurnCompleted)
+    assert history.say("m4").effects == ()
+    assert breaches(history)[-1].scope == "session"

@@ -112,6 +112,31 @@ def test_a_late_bill_of_the_running_turn_counts_in_it() -> None:
     assert end.asked_cost_micros == 400
 
 
+def test_calls_of_asked_agents_are_their_askers() -> None:
+    """Each has its share of those that are left, and is told to stop there."""
+    lead = AgentSpec(name=LEAD, instructions="Lead.", agents=(HELPER,), budget=Budget(turn_calls=5))
+    world = Team(catalog(lead, AgentSpec(name=HELPER, instructions="Help.", tools=("add",))))
+    parent = world.session("s1")
+    parent.say("m1")
+    (message,) = asked(world.hear(parent.model_says(ask("u1"))))
+    assert message.asked_by is not None
+    assert message.asked_by.budget_calls == 5 - 1 - 1
+    world.deliver()
+    child = world.session("s1~1.2")
+    while child.pending(CallKind.MODEL):
+        step = world.hear(child.model_says(use("add", f"u{child.offset}")))
+        for order in step.effects:
+            world.hear(child.tool_returns(order.call_id))
+    (breach,) = [event for event in child.seen if isinstance(event, BudgetExceeded)]
+    assert (breach.scope, breach.unit, breach.spent, breach.limit) == ("asked", "calls", 3, 3)
+    world.deliver()
+    parent.model_says("the fifth")
+    assert isinstance(parent.seen[-1], TurnCompleted)
+    assert parent.session is not None
+    assert parent.session.head.ledger is not None
+    assert (parent.session.head.ledger.calls, parent.session.head.ledger.asked_calls) == (2, 3)
+
+
 def test_who_has_no_budget_shares_none() -> None:
     """And keeps no ledger: the state of such sessions is what it was."""
     world = Team(
