@@ -10,10 +10,10 @@ from agents.accounts import count_child, share, wait_for_bill
 from agents.draft import Draft
 from agents.limits import Limits
 from agents.results import Result, take_result, turn_down
-from agents.session import WAITING, CallKind, PendingCall
+from agents.session import WAITING, CallKind, PendingCall, UserEntry
 from agents.spec import AgentSpec, ask_tool, handoff_tool
 from schemas.asks import AskedBy
-from schemas.content import TextBlock
+from schemas.content import ImageBlock, TextBlock
 from schemas.events import HandedOff, ToolCalled
 from schemas.ids import child_session_id, tenant_of_session
 from schemas.log import CancelRequested, ChildEnded, MessageAccepted
@@ -76,7 +76,7 @@ def start_ask(draft: Draft, call: PendingCall, agent: str, limits: Limits) -> No
         MessageAccepted(
             session_id=child,
             message_id=call.call_id,
-            content=(TextBlock(text=str(message)),),
+            content=(TextBlock(text=str(message)), *_images(draft, agent=call.agent or turn.agent)),
             at=draft.at,
             agent=agent,
             user_id=turn.user_id,
@@ -86,6 +86,15 @@ def start_ask(draft: Draft, call: PendingCall, agent: str, limits: Limits) -> No
             asked_by=share(AskedBy(session_id=draft.head.session_id, call_id=call.call_id, depth=depth), turn),
         )
     )
+
+
+def _images(draft: Draft, *, agent: str) -> Iterator[ImageBlock]:
+    """What a pattern's asks show besides their text: the turn's images. A model says in words what it has seen."""
+    spec = draft.spec_of(agent)
+    if spec is not None and spec.pattern is not None:
+        for entry in draft.session.newest_of_turn(draft.turn.number):
+            if isinstance(entry, UserEntry):
+                yield from (block for block in entry.content if isinstance(block, ImageBlock))
 
 
 def returned(draft: Draft, call: PendingCall, event: ChildEnded) -> None:
