@@ -10,5 +10,6 @@ CORE_VERSIONS: dict[int, str] = {
     3: "turns and tool orders name user and tenant; decisions about approvals are agent events, and approvals expire",
     4: "a call that waits for people stays one of the agent that made it, also where that one hands over meanwhile",
     5: "budgets count model calls, and a shared budget can refuse one",
+    6: "what a pattern asks has the images of its message",
 }
 CORE_VERSION = max(CORE_VERSIONS)
