@@ -166,9 +166,25 @@ def count_child(draft: Draft, event: ChildEnded) -> None:
 
 
 def wait_for_bill(draft: Draft, call: PendingCall) -> None:
-    """An asked agent is cancelled: what it took until then is still to come."""
+    """Nobody waits for what was asked any more: what it took until then is still to come."""
+    _await_bill(draft, call.call_id)
+    if call.via:
+        wait_for_rest(draft, call)
+
+
+def wait_for_rest(draft: Draft, call: PendingCall) -> None:
+    """A broadcast has its result: some of the agents that it reached may run on, for a while."""
+    _await_bill(draft, rest_of_bill(call.call_id))
+
+
+def _await_bill(draft: Draft, call_id: str) -> None:
     if (ledger := _ledger(draft)) is not None:
-        draft.set(ledger=replace(ledger, unheard=(*ledger.unheard, call.call_id)[-UNHEARD_CHILDREN:]))
+        draft.set(ledger=replace(ledger, unheard=(*ledger.unheard, call_id)[-UNHEARD_CHILDREN:]))
+
+
+def rest_of_bill(call_id: str) -> str:
+    """The name under which that is told."""
+    return f"{call_id}/rest"
 
 
 def count_late_child(draft: Draft, event: ChildEnded) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from agents.accounts import count_child, share, wait_for_bill
+from agents.accounts import count_child, share, wait_for_bill, wait_for_rest
 from agents.draft import Draft
 from agents.limits import Limits
 from agents.results import Result, take_result, turn_down
-from agents.session import WAITING, CallKind, PendingCall, UserEntry
+from agents.session import WAITING, CallKind, PendingCall, Turn, UserEntry
 from agents.spec import AgentSpec, ask_tool, handoff_tool
 from schemas.asks import AskedBy
 from schemas.content import ImageBlock, TextBlock
@@ -47,7 +47,6 @@ def _definition(name: str, description: str, argument: str) -> dict[str, Any]:
 def start_ask(draft: Draft, call: PendingCall, agent: str, limits: Limits) -> None:
     """Begin the session that answers, within the limits of who asks; where that cannot be, the call has its result."""
     turn = draft.turn
-    depth = 1 + (turn.asked_by.depth if turn.asked_by else 0)
     message = call.input.get(MESSAGE)
     child = child_session_id(draft.head.session_id, turn.number, call.step)
     error = ""
@@ -55,10 +54,8 @@ def start_ask(draft: Draft, call: PendingCall, agent: str, limits: Limits) -> No
         error = f"expected `{MESSAGE}` to be a text, got {message!r}: call it again with one"
     elif not _is_there(draft, agent):
         error = f"the agent `{agent}` does not exist any more: go on without it"
-    elif depth > limits.ask_depth:
-        error = f"expected at most {limits.ask_depth} agents that ask each other in a row: answer without `{agent}`"
-    elif turn.asks >= limits.asks_per_turn:
-        error = f"expected at most {limits.asks_per_turn} questions to agents in a turn: go on with what you have"
+    else:
+        error = over_limit(draft, limits, f"`{agent}`")
     if error:
         turn_down(draft, call, error)
         return
@@ -83,7 +80,10 @@ def start_ask(draft: Draft, call: PendingCall, agent: str, limits: Limits) -> No
             tenant=turn.tenant,
             traceparent=turn.traceparent,
             specs_offset=turn.specs_offset,
-            asked_by=share(AskedBy(session_id=draft.head.session_id, call_id=call.call_id, depth=depth), turn),
+            asked_by=share(
+                AskedBy(session_id=draft.head.session_id, call_id=call.call_id, depth=ask_depth(turn)), turn
+            ),
+            hops=turn.hops,
         )
     )
 
@@ -97,9 +97,25 @@ def _images(draft: Draft, *, agent: str) -> Iterator[ImageBlock]:
                 yield from (block for block in entry.content if isinstance(block, ImageBlock))
 
 
+def ask_depth(turn: Turn) -> int:
+    """How many calls stand above what the turn asks."""
+    return 1 + (turn.asked_by.depth if turn.asked_by else 0)
+
+
+def over_limit(draft: Draft, limits: Limits, asked: str) -> str:
+    """Which limit forbids the turn to ask, as its model is told it; empty where none does."""
+    if ask_depth(draft.turn) > limits.ask_depth:
+        return f"expected at most {limits.ask_depth} agents that ask each other in a row: answer without {asked}"
+    if draft.turn.asks >= limits.asks_per_turn:
+        return f"expected at most {limits.asks_per_turn} questions to agents in a turn: go on with what you have"
+    return ""
+
+
 def returned(draft: Draft, call: PendingCall, event: ChildEnded) -> None:
     """The child's turn has ended, in whatever way: the model is told how."""
     count_child(draft, event)
+    if call.via:
+        wait_for_rest(draft, call)
     take_result(draft, call, Result(event.content, is_error=event.is_error))
 
 
@@ -113,16 +129,18 @@ def timed_out(draft: Draft, call: PendingCall) -> None:
 def cancel_child(draft: Draft, call: PendingCall, reason: str) -> None:
     """End the session that a call waits for; one that has ended already says nothing."""
     wait_for_bill(draft, call)
-    draft.facts.append(
-        CancelRequested(
-            session_id=call.child,
-            command_id=f"{call.call_id}/cancel",
-            at=draft.at,
-            message_id=call.call_id,
-            reason=reason,
-            asked_by=AskedBy(session_id=draft.head.session_id, call_id=call.call_id, depth=0),
-        )
+    cancel = CancelRequested(
+        session_id=call.child,
+        command_id=f"{call.call_id}/cancel",
+        at=draft.at,
+        message_id=call.call_id,
+        reason=reason,
+        asked_by=AskedBy(session_id=draft.head.session_id, call_id=call.call_id, depth=0),
     )
+    if call.via:
+        # What was begun through another session may not have come to the child yet.
+        draft.facts.append(replace(cancel, session_id=call.via))
+    draft.facts.append(cancel)
 
 
 def hand_off(draft: Draft, call: PendingCall, agent: str, limits: Limits) -> None:

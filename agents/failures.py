@@ -87,6 +87,10 @@ def id_in_use(event: BroadcastAccepted) -> Refusal:
     return Refusal(Cause.ID_IN_USE, f"{error}send it again with another id")
 
 
+def too_many_broadcasts(limit: int, agent: str) -> str:
+    return f"expected at most {limit} broadcasts per minute of the agent `{agent}`, got more: go on without it"
+
+
 UNUSABLE_ANSWERS = {
     "max_tokens": Failure(
         code=FailureCode.OUTPUT_TRUNCATED,

@@ -5,8 +5,12 @@ are cancelled: nobody needs them, so nobody pays for them. With `all`, every end
 nobody. What comes after the end is recorded as late.
 """
 
+from typing import Any
+
+from msgspec import UnsetType
 from msgspec.structs import replace
 
+from agents.accounts import rest_of_bill
 from agents.audience import reached
 from agents.draft import Draft
 from agents.endings import turn_away
@@ -37,10 +41,10 @@ def begin_gathering(draft: Draft, event: BroadcastAccepted) -> None:
     """Give the broadcast to each agent that it is for. One that was routed again changes nothing."""
     if draft.head.gathering is not None:
         if draft.head.gathering.broadcast_id != event.broadcast_id:
-            draft.refusal = id_in_use(event)
+            _refuse(draft, event)
         return
     if draft.head.turns or draft.head.quarantined is not None or draft.head.ended_at is not None:
-        draft.refusal = id_in_use(event)
+        _refuse(draft, event)
         return
     found = reached(draft.catalog.as_of(event.specs_offset), event.audience, event.tenant)
     agents, beyond = found.agents[:MAX_GATHERED_AGENTS], found.agents[MAX_GATHERED_AGENTS:]
@@ -50,7 +54,7 @@ def begin_gathering(draft: Draft, event: BroadcastAccepted) -> None:
         waiting=agents,
         missing=(*beyond, *found.unknown),
         needed=_needed(event.gather, len(agents)),
-        wants_all=event.gather == "all",
+        wants_all=event.gather in {"all", "none"},
         deadline=event.deadline,
         reply_to=event.reply_to,
         user_id=event.user_id,
@@ -58,21 +62,41 @@ def begin_gathering(draft: Draft, event: BroadcastAccepted) -> None:
         traceparent=event.traceparent,
         specs_offset=event.specs_offset,
         asked_by=event.asked_by,
+        hops=event.hops,
     )
     draft.set(gathering=gathering, turns=TURN)
     draft.append(UserEntry(turn=TURN, message_id=event.broadcast_id, content=event.content))
+    limit = _share(event, len(agents))
     for number, agent in enumerate(agents, 1):
-        _deliver(draft, event, agent, number)
+        _deliver(draft, event, agent, replace(_asked_by(draft, number, _depth(event)), **limit))
     _end_if_enough(draft)
+
+
+def _refuse(draft: Draft, event: BroadcastAccepted) -> None:
+    draft.refusal = id_in_use(event)
+    if event.asked_by is not None:
+        _answer(draft, event.asked_by, call_id=event.asked_by.call_id, content=draft.refusal.error, is_error=True)
 
 
 def _needed(gather: Gather, agents: int) -> int:
     if isinstance(gather, Quorum):
         return gather.quorum
-    return 1 if gather == "first" else agents
+    return {"none": 0, "first": 1, "all": agents}[gather]
 
 
-def _deliver(draft: Draft, event: BroadcastAccepted, agent: str, number: int) -> None:
+def _depth(event: BroadcastAccepted) -> int:
+    return max(event.hops + 1, event.asked_by.depth if event.asked_by else 0)
+
+
+def _share(event: BroadcastAccepted, agents: int) -> dict[str, int]:
+    """What each agent may take of what there is for all of them."""
+    if event.asked_by is None or not agents:
+        return {}
+    whole = {name: getattr(event.asked_by, name) for name in ("budget_micros", "budget_tokens", "budget_calls")}
+    return {name: amount // agents for name, amount in whole.items() if not isinstance(amount, UnsetType)}
+
+
+def _deliver(draft: Draft, event: BroadcastAccepted, agent: str, asked_by: AskedBy) -> None:
     child = reply_session_id(event.broadcast_id, agent)
     draft.facts.append(
         MessageAccepted(
@@ -87,7 +111,8 @@ def _deliver(draft: Draft, event: BroadcastAccepted, agent: str, number: int) ->
             metadata={**event.metadata, BROADCAST_ID: event.broadcast_id},
             traceparent=event.traceparent,
             specs_offset=event.specs_offset,
-            asked_by=_asked_by(draft, number, event.hops + 1),
+            asked_by=asked_by,
+            hops=event.hops + 1,
         )
     )
     draft.publish_about(BroadcastDelivered, TURN, event.broadcast_id, agent, child_session_id=child)
@@ -135,13 +160,15 @@ def _replied(draft: Draft, event: ChildEnded) -> None:
         return
     is_open = gathering.is_open
     counts = gathering.wants_all or not event.is_error
+    is_counted = is_open or gathering.asked_by is not None
     draft.set(
         gathering=replace(
             gathering,
             waiting=tuple(other for other in gathering.waiting if other != agent),
             counted=gathering.counted + int(is_open and counts),
-            tokens=gathering.tokens + (event.tokens if is_open else 0),
-            cost_micros=gathering.cost_micros + (event.cost_micros if is_open else 0),
+            tokens=gathering.tokens + (event.tokens if is_counted else 0),
+            cost_micros=gathering.cost_micros + (event.cost_micros if is_counted else 0),
+            calls=gathering.calls + (event.calls if is_counted else 0),
         )
     )
     if is_open:
@@ -158,6 +185,8 @@ def _replied(draft: Draft, event: ChildEnded) -> None:
     )
     if is_open:
         _end_if_enough(draft)
+    elif not _gathering(draft).waiting:
+        _tell_asker(draft, "", is_error=False)
 
 
 def _is_of(draft: Draft, gathering: Gathering, agent: str, event: ChildEnded) -> bool:
@@ -181,13 +210,16 @@ def _cancel(draft: Draft, event: CancelRequested) -> None:
     asker = gathering.asked_by
     mine = {None, gathering.broadcast_id, *(() if asker is None else (asker.call_id,))}
     if gathering.is_open and event.message_id in mine:
-        _end(draft, "cancelled", event.reason)
+        _end(draft, "cancelled", event.reason, tells_asker=event.asked_by is None)
     elif event.asked_by is None:
         draft.refusal = nothing_here(event)
 
 
-def _end(draft: Draft, reason: WhyOver, why: str = "") -> None:
-    """Tell what was gathered, and cancel the agents that nobody waits for any more."""
+def _end(draft: Draft, reason: WhyOver, why: str = "", *, tells_asker: bool = True) -> None:
+    """Tell what was gathered, and cancel the agents that nobody waits for any more.
+
+    An asker that cancelled, or that waits for nothing, is told the costs when all agents have ended.
+    """
     gathering = _gathering(draft)
     draft.set(gathering=replace(gathering, deadline=None))
     replies = tuple(
@@ -211,7 +243,8 @@ def _end(draft: Draft, reason: WhyOver, why: str = "") -> None:
         cost_micros=gathering.cost_micros,
     )
     _tell_session(draft, gathering, told.text)
-    _tell_asker(draft, gathering, told.text, is_error=reason != "gathered" and not replies)
+    if (tells_asker and gathering.needed) or not gathering.waiting:
+        _tell_asker(draft, told.text, is_error=reason != "gathered" and not replies)
 
 
 def _cancel_reply(draft: Draft, gathering: Gathering, agent: str, reason: str) -> None:
@@ -243,22 +276,30 @@ def _tell_session(draft: Draft, gathering: Gathering, text: str) -> None:
             metadata={BROADCAST_ID: gathering.broadcast_id},
             traceparent=gathering.traceparent,
             specs_offset=gathering.specs_offset,
+            hops=gathering.hops + 1,
         )
     )
 
 
-def _tell_asker(draft: Draft, gathering: Gathering, text: str, *, is_error: bool) -> None:
+def _tell_asker(draft: Draft, text: str, *, is_error: bool) -> None:
+    """Tell what was gathered and its costs; and once more, for the costs only, when those that ran on have ended."""
+    gathering = _gathering(draft)
     if gathering.asked_by is None:
         return
-    draft.facts.append(
-        ChildEnded(
-            session_id=gathering.asked_by.session_id,
-            call_id=gathering.asked_by.call_id,
-            child_session_id=draft.head.session_id,
-            content=text,
-            at=draft.at,
-            is_error=is_error,
-            tokens=gathering.tokens,
-            cost_micros=gathering.cost_micros,
-        )
+    draft.set(gathering=replace(gathering, is_told=True, tokens=0, cost_micros=0, calls=0))
+    call_id = gathering.asked_by.call_id
+    _answer(
+        draft,
+        gathering.asked_by,
+        call_id=rest_of_bill(call_id) if gathering.is_told else call_id,
+        content=text,
+        is_error=is_error,
+        tokens=gathering.tokens,
+        cost_micros=gathering.cost_micros,
+        calls=gathering.calls,
     )
+
+
+def _answer(draft: Draft, asker: AskedBy, **told: Any) -> None:
+    child = draft.head.session_id
+    draft.facts.append(ChildEnded(session_id=asker.session_id, child_session_id=child, at=draft.at, **told))

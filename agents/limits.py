@@ -24,6 +24,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     turn_seconds: Positive = 600
     # Parallel research by a handful of agents, several times over.
     asks_per_turn: Positive = 20
+    # A round every second over all its sessions; each broadcast is a turn of every agent that it reaches.
+    broadcasts_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 60
     # An agent that asks one that asks one … seldom needs more than two; agents that ask each other end here.
     ask_depth: Positive = 4
     # An asked agent has limits of its own; this one is for those that wait for people.

@@ -29,6 +29,7 @@ from agents.gathering import begin_gathering, gathering_went_on
 from agents.model_call import call_model
 from agents.pattern_turn import go_on_at_once
 from agents.quarantine import release
+from agents.sending import pass_on, pass_on_cancel
 from agents.session import (
     AnsweredEntry,
     AssistantEntry,
@@ -42,6 +43,7 @@ from agents.tool_calls import call_tools, call_went_on
 from schemas.content import ToolUseBlock
 from schemas.events import TurnStarted
 from schemas.failure import FailureCode
+from schemas.gather import gathering_session_id
 from schemas.ids import tenant_of_session, turn_id
 from schemas.log import (
     ApprovalDecided,
@@ -88,7 +90,7 @@ def reduce(catalog: Catalog, session: Session | None, event: SessionEvent, offse
         return draft.step()
     match event:
         case BroadcastAccepted():
-            begin_gathering(draft, event)
+            _broadcast(draft, event)
         case MessageAccepted():
             _accept(draft, event)
         case ModelCompleted() | ModelFailed():
@@ -187,6 +189,7 @@ def _start(draft: Draft, message: MessageAccepted) -> None:
         user_id=message.user_id,
         tenant=message.tenant,
         asked_by=message.asked_by,
+        hops=message.hops,
         specs_offset=message.specs_offset,
     )
     draft.set(turns=number, agent=agent, turn=turn)
@@ -236,10 +239,20 @@ def _model_completed(draft: Draft, event: ModelCompleted) -> None:
             fail(draft, UNUSABLE_ANSWERS.get(other) or unexpected_stop(other, len(tool_uses)))
 
 
+def _broadcast(draft: Draft, event: BroadcastAccepted) -> None:
+    if event.session_id == gathering_session_id(event.broadcast_id):
+        begin_gathering(draft, event)
+    else:
+        pass_on(draft, event)
+
+
 # Commands about what runs
 
 
 def _cancel(draft: Draft, event: CancelRequested) -> None:
+    if draft.head.sent and event.asked_by is not None:
+        pass_on_cancel(draft, event)
+        return
     turn, queue = draft.head.turn, draft.head.queue
     if turn is not None and event.message_id in {None, turn.message_id}:
         cancel_running(draft, event.reason, event.by)

@@ -37,7 +37,8 @@ class PendingCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `started_offset` is where the log has the first `ToolStarted` of the call, for a tool that is not idempotent;
     `expires_at` is when a call that waits, for people or for the session `child`, waits no longer; `approved_by` has
     who approved so far, and `is_changed` says that they changed what the model asked for. `agent` is whose call it is,
-    where that one has passed the conversation on since. `rule` says who may decide, where not the agent does.
+    where that one has passed the conversation on since. `rule` says who may decide, where not the agent does. `via` is
+    the session through which `child` was begun.
     """
 
     kind: CallKind
@@ -54,6 +55,7 @@ class PendingCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_changed: bool = False
     agent: str = ""
     rule: ApprovalRule | None = None
+    via: str = ""
 
 
 class Decided(Struct, frozen=True):
@@ -89,6 +91,7 @@ class Turn(Struct, frozen=True, kw_only=True, omit_defaults=True):
     calls: int = 0
     """Model calls that have ended, where a budget counts them; those of asked agents are besides."""
     asked_calls: int = 0
+    hops: int = 0
     handoffs: int = 0
     decided: tuple[Decided, ...] = ()
     raised: tuple[str, ...] = ()
@@ -109,7 +112,8 @@ class Gathering(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a session that gathers the replies to a broadcast waits for; the replies are in the transcript.
 
     `deadline` is gone when the gathering has ended; `waiting` are the agents that have not replied, also after that.
-    `missing` are those that were never asked, and `counted` the replies that `needed` is about.
+    `missing` are those that were never asked, and `counted` the replies that `needed` is about. `is_told` says that who
+    asked for it knows what was gathered, and what that took: what came after is counted anew.
     """
 
     broadcast_id: str
@@ -122,16 +126,27 @@ class Gathering(Struct, frozen=True, kw_only=True, omit_defaults=True):
     counted: int = 0
     tokens: int = 0
     cost_micros: int = 0
+    calls: int = 0
     reply_to: str | None = None
     user_id: str | None = None
     tenant: str | None = None
     traceparent: str | None = None
     specs_offset: int = -1
     asked_by: AskedBy | None = None
+    is_told: bool = False
+    hops: int = 0
 
     @property
     def is_open(self) -> bool:
         return self.deadline is not None
+
+
+class Sent(Struct, frozen=True, omit_defaults=True):
+    """A broadcast that an agent started."""
+
+    broadcast_id: str
+    at: datetime
+    is_refused: bool = False
 
 
 class Ledger(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -176,6 +191,8 @@ class Head(Struct, frozen=True, kw_only=True, omit_defaults=True):
     given_up: tuple[str, ...] = ()
     """The last model calls whose turn ended before their outcome came: it may be on its way, and paid for."""
     gathering: Gathering | None = None
+    sent: tuple[Sent, ...] = ()
+    """Of a session through which an agent's broadcasts go: the last ones."""
     ledger: Ledger | None = None
 
     @property

@@ -9,12 +9,14 @@ from agents.approval_rule import ApprovalRule
 from agents.budget import EXCEED_BUDGET, Budget
 from agents.limits import Limits
 from agents.patterns import Pattern, asked_agents, needs
+from schemas.gather import Agents, AudienceOf
 from schemas.ids import AgentName, Capability, TenantName, ToolName
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
 DEFAULT_MAX_OUTPUT_TOKENS = 8_192
 """Room for a long answer; far below the 21,333 from which the SDK refuses calls that do not stream."""
 MAX_TOOL_NAME = 64
+BROADCAST_TOOL = "broadcast"
 ALWAYS = ApprovalRule()
 
 MAX_CAPABILITIES = 50
@@ -25,8 +27,9 @@ class AgentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An agent, as an operator declares it.
 
     `agents` are those that it may ask, and `handoffs` those that it may pass the conversation to: the model is offered
-    a tool for each. `approval` names the calls that wait for an `approval_decision`, of `tools` or of these; and
-    `exceed_budget`, where its `budget` asks.
+    a tool for each. `broadcasts` are those that it may address together, with the tool `broadcast`: `true` for all,
+    names, or those with a `capability` or of a `tenant`. `approval` names the calls that wait for an
+    `approval_decision`, of `tools` or of these; and `exceed_budget`, where its `budget` asks.
 
     An agent with a `pattern` calls no model, so it has none, and neither instructions nor tools: it asks the agents
     that the pattern names.
@@ -46,6 +49,7 @@ class AgentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tools: tuple[ToolName, ...] = ()
     agents: tuple[AgentName, ...] = ()
     handoffs: tuple[AgentName, ...] = ()
+    broadcasts: bool | Agents | AudienceOf = False
     approval: tuple[ToolName, ...] | dict[ToolName, ApprovalRule] = ()
     max_output_tokens: Annotated[int, msgspec.Meta(ge=1, le=128_000)] = DEFAULT_MAX_OUTPUT_TOKENS
     limits: Limits = Limits()
@@ -82,6 +86,7 @@ class AgentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             *self.tools,
             *(ask_tool(agent) for agent in self.asked),
             *(handoff_tool(agent) for agent in self.handoffs),
+            *((BROADCAST_TOOL,) if self.broadcasts else ()),
         )
 
     def serves(self, tenant: str | None) -> bool:
@@ -95,7 +100,7 @@ class AgentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return ALWAYS if tool in self.approval else None
 
 
-NOT_WITH_PATTERN = ("instructions", "tools", "agents", "handoffs")
+NOT_WITH_PATTERN = ("instructions", "tools", "agents", "handoffs", "broadcasts")
 NOT_IN_BUDGET_WITH_PATTERN = ("cheaper_model", "reserve_micros")
 
 
@@ -124,6 +129,11 @@ def _check_pattern(spec: AgentSpec, pattern: Pattern) -> None:
             f"expected `limits.model_calls_per_turn` of at least {most.rounds + 1}, as the pattern has up to "
             f"{most.rounds} rounds, got {spec.limits.model_calls_per_turn}: raise it, or shorten the pattern"
         )
+
+
+def addressed_by_name(spec: AgentSpec) -> tuple[AgentName, ...]:
+    """The agents that it may broadcast to, where it has their names."""
+    return spec.broadcasts if isinstance(spec.broadcasts, tuple) else ()
 
 
 def ask_tool(agent: str) -> str:

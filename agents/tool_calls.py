@@ -6,6 +6,7 @@ from agents.accounts import count_late_child, share_out
 from agents.approvals import decided_by_people, denial, expire, request_approval
 from agents.asks import give_back_waiting_time, hand_off, returned, start_ask, timed_out
 from agents.breaches import call_breach
+from agents.broadcasting import start_broadcast
 from agents.draft import Draft
 from agents.endings import fail
 from agents.failures import agent_removed, limit_reached
@@ -13,7 +14,7 @@ from agents.model_call import call_model, spending_refused, time_left_ms
 from agents.overspending import approve_spending, deny_spending, is_about_budget, may_spend
 from agents.results import Result, take_result, turn_down
 from agents.session import WAITING, AssistantEntry, CallKind, PendingCall
-from agents.spec import ask_tool, handoff_tool
+from agents.spec import BROADCAST_TOOL, ask_tool, handoff_tool
 from schemas.content import ToolUseBlock
 from schemas.effects import CallTool
 from schemas.events import ToolCalled
@@ -56,7 +57,7 @@ def call_tools(draft: Draft, tool_uses: list[ToolUseBlock]) -> None:
     if not may_spend(draft):
         return
     draft.set_turn(tool_calls=draft.turn.tool_calls + len(tool_uses))
-    asks = {ask_tool(agent) for agent in draft.spec.asked}
+    asks = {BROADCAST_TOOL, *(ask_tool(agent) for agent in draft.spec.asked)} & set(draft.spec.offered)
     share_out(draft, sum(use.name in asks for use in tool_uses))
     # A hand-off changes whose tools these are: it comes last.
     handoffs = {handoff_tool(agent) for agent in draft.spec.handoffs}
@@ -99,6 +100,8 @@ def _order(draft: Draft, call: PendingCall) -> None:
         start_ask(draft, call, asked, spec.limits)
     elif spec is not None and to_agent is not None:
         hand_off(draft, call, to_agent, spec.limits)
+    elif spec is not None and spec.broadcasts and call.tool == BROADCAST_TOOL:
+        start_broadcast(draft, call, spec)
     else:
         draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input)
         draft.order(_tool_order(draft, call))

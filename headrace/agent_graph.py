@@ -6,7 +6,7 @@ from typing import assert_never
 from msgspec import Struct
 
 from agents.patterns import Chain, Evaluate, Loop, Parallel, Pattern, Route, Vote
-from agents.spec import AgentSpec
+from agents.spec import AgentSpec, addressed_by_name
 
 
 class Edge(Struct, frozen=True, kw_only=True):
@@ -42,7 +42,7 @@ def draw(name: str, spec_of: Callable[[str], AgentSpec | None]) -> Graph:
         kinds[agent] = "missing" if spec is None else kind_of(spec)
         if spec is not None:
             edges += _edges(spec)
-            waiting += [*spec.asked, *spec.handoffs]
+            waiting += [*spec.asked, *spec.handoffs, *addressed_by_name(spec)]
     nodes = tuple(Node(name=agent, kind=kind) for agent, kind in kinds.items())
     return Graph(nodes=nodes, edges=tuple(edges))
 
@@ -59,6 +59,8 @@ def _edges(spec: AgentSpec) -> Iterator[Edge]:
         yield Edge(source=spec.name, target=asked, label="may ask")
     for other in spec.handoffs:
         yield Edge(source=spec.name, target=other, label="may hand over to")
+    for addressed in addressed_by_name(spec):
+        yield Edge(source=spec.name, target=addressed, label="may broadcast to")
 
 
 def _pattern_edges(name: str, pattern: Pattern) -> Iterator[Edge]:

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from schemas.content import TextBlock, UserBlock
 from schemas.fields import ChangedInput, Decision, ExpiryTime
-from schemas.gather import Audience, Deadline, Gather, Hops, ReplyTo
+from schemas.gather import Audience, Deadline, Gather, Hops, MessageHops, ReplyTo
 from schemas.ids import AgentName, BroadcastId, MessageId, SessionId, ShortText, TargetCallId, TargetMessageId
 
 MAX_MESSAGE_BYTES = 512 * 1024
@@ -54,6 +54,7 @@ class UserMessage(Struct, frozen=True, kw_only=True, tag="user_message"):
     user_id: UserId | None = None
     tenant: Tenant | None = None
     metadata: Metadata = {}
+    hops: MessageHops = 0
 
     def __post_init__(self) -> None:
         if (self.text is None) == (self.content is None):

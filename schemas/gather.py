@@ -1,5 +1,6 @@
 """What a broadcast asks for: whom it reaches, how many replies it waits for, and what came of it."""
 
+import hashlib
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -67,10 +68,15 @@ ReplyTo = Annotated[
 Hops = Annotated[
     int,
     Meta(
-        ge=0, description="How many broadcasts led to this one; beyond 4 it is refused. Who answers one by one adds 1."
+        ge=0,
+        description="How many broadcasts led to this one; beyond 4 it is refused. Who answers one by one adds 1.",
     ),
 ]
+MessageHops = Annotated[
+    int, Meta(ge=0, description="How many broadcasts led to the message: the `hops` of one that its turn starts.")
+]
 IsLate = Annotated[bool, Meta(description="Whether the gathering had ended before: then it is not among its replies.")]
+SenderAgent = Annotated[str, Meta(description="The agent that sends it, which does not get it.")]
 GatherDeadline = Annotated[datetime, Meta(description="When the gathering ends with what there is.")]
 WhyOver = Annotated[
     Literal["gathered", "exhausted", "deadline", "cancelled"],
@@ -100,6 +106,23 @@ def own_broadcast_id(broadcast_id: str, tenant: str | None) -> str:
     if tenant is None or tenant_of_session(f"{tenant}:") != tenant or broadcast_id.startswith(f"{tenant}:"):
         return broadcast_id
     return f"{tenant}:{broadcast_id}"
+
+
+def call_broadcast_id(session_id: str, turn: int, step: int, tenant: str | None) -> str:
+    """The id of the broadcast that a call of a session starts, which belongs to the session's tenant.
+
+    Where that is too long, it is cut, and told apart by its SHA-256.
+    """
+    name = own_broadcast_id(f"{session_id}~{turn}.{step}", tenant)
+    if len(name) <= MAX_BROADCAST_ID_CHARS:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+    return f"{name[: MAX_BROADCAST_ID_CHARS - 33]}~{digest}"
+
+
+def sender_session_id(agent: str, tenant: str | None) -> str:
+    """The session through which all broadcasts of an agent go: one for each tenant that it works for."""
+    return own_broadcast_id(f"{GATHERER}{agent}", tenant)
 
 
 def gathering_session_id(broadcast_id: str) -> str:

@@ -49,7 +49,7 @@ from schemas.fields import (
     WaitsUntil,
     WantedAgent,
 )
-from schemas.gather import Audience, Gather, GatherDeadline, Hops, ReplyTo
+from schemas.gather import Audience, Gather, GatherDeadline, Hops, MessageHops, ReplyTo, SenderAgent
 from schemas.ids import CallId, CancelledMessageId, CommandId, SessionId
 from schemas.usage import CallCost, CallUsage, Usage
 
@@ -69,12 +69,14 @@ class MessageAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     traceparent: Traceparent | None = None
     specs_offset: SpecsOffset = -1
     asked_by: Asker = None
+    hops: MessageHops = 0
 
 
 class BroadcastAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="broadcast_accepted"):
     """A broadcast was checked, and its session gathers the replies; the agents are those of `specs_offset`.
 
-    With `asked_by` it is an agent's, and what is gathered is the result of its call.
+    With `asked_by` it is an agent's, named as `sender`, and what is gathered is the result of its call. That one goes
+    through the session of its sender first, which counts it.
     """
 
     session_id: SessionId
@@ -93,6 +95,7 @@ class BroadcastAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, t
     reply_to: ReplyTo | None = None
     hops: Hops = 0
     asked_by: Asker = None
+    sender: SenderAgent | None = None
 
 
 class CancelRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="cancel_requested"):

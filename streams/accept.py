@@ -106,6 +106,7 @@ def _fact(command: Command, delivery: Delivery, at: datetime, specs_offset: int)
                 metadata=command.metadata,
                 traceparent=traceparent_of(delivery.headers, command_id),
                 specs_offset=specs_offset,
+                hops=command.hops,
             )
         case CancelTurn():
             return CancelRequested(

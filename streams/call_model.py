@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from agents import asks
+from agents import asks, broadcasting
 from agents.catalog import Catalog
 from agents.models.port import ModelClient, ModelCompletion, ModelFault, ModelOutcome
 from agents.prompt import build_prompt
@@ -121,7 +121,7 @@ class CallModels:
             return _fault("unknown", FailureCode.UNKNOWN_AGENT, f"the agent `{turn.agent}` was removed")
         try:
             others = asks.definitions(spec, partial(self._catalog.get, as_of=turn.specs_offset))
-            tools = [*self._define_tools(spec), *others]
+            tools = [*self._define_tools(spec), *others, *broadcasting.definitions(spec)]
         except ValueError as error:
             what = f"this worker cannot serve the agent `{turn.agent}`: {error}"
             return _fault(spec.model, FailureCode.UNKNOWN_TOOL, what)

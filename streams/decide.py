@@ -175,7 +175,7 @@ def _id_of(fact: SessionFact) -> str:
         case MessageAccepted():
             return fact.message_id
         case BroadcastAccepted():
-            return fact.broadcast_id
+            return f"{fact.session_id}#{fact.broadcast_id}"
         case CancelRequested():
             return fact.command_id
         case ChildEnded():

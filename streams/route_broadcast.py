@@ -108,6 +108,7 @@ class RouteBroadcasts:
             user_id=broadcast.sender,
             tenant=broadcast.tenant,
             metadata={**broadcast.metadata, BROADCAST_ID: broadcast_id},
+            hops=broadcast.hops + 1,
         )
         headers = self._headers(message, session_id, delivery, broadcast_id)
         return await self._shell.append(USER_MESSAGES, message, session_id, headers)

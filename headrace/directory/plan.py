@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from agents.applied import spec_version
-from agents.spec import AgentSpec
+from agents.spec import AgentSpec, addressed_by_name
 from headrace.directory.errors import CorrectAgentsError, NoSuchAgentError
 from headrace.directory.reading import Known
 from schemas.directory import AgentApplied, AgentRemoved
@@ -113,10 +113,11 @@ def _check_others(known: Known, wanted: Mapping[str, AgentSpec], removed: Collec
     applied = {name for name, entry in known.standing().items() if isinstance(entry.record, AgentApplied)}
     there = ({agent.name for agent in known.directory.agents(known.at)} | applied | wanted.keys()) - set(removed)
     for spec in wanted.values():
-        missing = [name for name in (*spec.asked, *spec.handoffs) if name not in there]
+        missing = [name for name in (*spec.asked, *spec.handoffs, *addressed_by_name(spec)) if name not in there]
         if missing:
+            names = ", ".join(sorted(there))
             raise CorrectAgentsError(
-                f"agent [{spec.name}]: expected those it asks or hands over to among {', '.join(sorted(there))}, "
+                f"agent [{spec.name}]: expected those it asks, hands over or broadcasts to among {names}, "
                 f"got {', '.join(missing)}: correct the name, or apply that agent too"
             )
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
-from chaos.promise import ENDS
+from replay.broadcast_scenarios import broadcast, broadcasting, gathering
 from replay.budget_scenarios import budgets, shared_budgets
 from replay.stage import SUM, Stage
 
@@ -267,29 +267,6 @@ async def crash(stage: Stage) -> Sequence[str]:
     return ["crash"]
 
 
-async def broadcast(stage: Stage) -> Sequence[str]:
-    """One message to two agents."""
-    body = {"id": "b1", "text": f"{SUM} For everyone.", "audience": ["assistant", "writer"], "sender": "ann"}
-    await stage.line.put("broadcasts", orjson.dumps(body))
-    sessions = ["b1:assistant", "b1:writer"]
-
-    def find() -> bool:
-        ended = {event["session_id"] for event in stage.line.bodies("agent-events") if event["type"] in ENDS}
-        return ended >= set(sessions)
-
-    await stage.line.until(find, "an answer of both")
-    return sessions
-
-
-async def gathering(stage: Stage) -> Sequence[str]:
-    """Two agents are asked at once: the first answer is enough, and the other one is late."""
-    body = {"id": "b2", "text": "[[latency:0.5]] Who is first?", "audience": ["assistant", "writer"], "gather": "first"}
-    await stage.line.put("broadcasts", orjson.dumps(body))
-    for name in body["audience"]:
-        await stage.line.event("b2:@", "broadcast_replied", agent=name)
-    return ["b2:@"]
-
-
 async def huge(stage: Stage) -> Sequence[str]:
     """A conversation of many turns with long messages."""
     for number in range(30):
@@ -338,6 +315,7 @@ SCENARIOS: dict[str, Callable[[Stage], Awaitable[Sequence[str]]]] = {
     "crash": crash,
     "broadcast": broadcast,
     "gathering": gathering,
+    "broadcasting": broadcasting,
     "huge": huge,
     "unicode": unicode,
 }
