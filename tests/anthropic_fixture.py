@@ -67,6 +67,7 @@ class Caller:
     def __init__(self, url: str, policy: RetryPolicy = POLICY) -> None:
         self.frames = Frames()
         self.waits_s: list[float] = []
+        self.url = url
         self.client = AnthropicClient(
             API_KEY, url, load_prices(), policy, random=lambda: 0.0, sleep=self._remember_wait
         )

@@ -6,8 +6,9 @@ third of the CPU of `messages.create(stream=True)`.
 """
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 
 import aiohttp
 import anthropic
@@ -43,6 +44,22 @@ class CredentialsMissingError(Exception):
     """No API key was given and none was found: set ANTHROPIC_API_KEY, or use the simulated model."""
 
 
+class SameHeaders:
+    """The SDK's headers, built once: all requests have the same ones, but for what each adds itself.
+
+    The SDK builds them anew for each request, and takes out again what is left out: a twentieth of a turn's CPU. A
+    credential that changes is none of them: it is set when a request is sent.
+    """
+
+    def __init__(self, build: Callable[..., httpx2.Headers], options: FinalRequestOptions) -> None:
+        self._headers = build(options)
+
+    def __call__(self, options: FinalRequestOptions, **_: Any) -> httpx2.Headers:
+        headers = self._headers.copy()
+        headers.update(cast("dict[str, str]", options.headers or {}))
+        return headers
+
+
 class MessagesApi:
     """The Messages API behind the SDK's client."""
 
@@ -50,10 +67,13 @@ class MessagesApi:
         timeout = anthropic.Timeout(connect=policy.connect_s, pool=policy.connect_s, read=policy.stall_s, write=None)
         self._client = _client(api_key, base_url, timeout)
         self.secrets = tuple(secret for secret in (self._client.api_key, self._client.auth_token) if secret)
-        # An absolute URL saves the SDK from merging it with the base URL for each request, which parses it three times.
-        url = f"{str(self._client.base_url).rstrip('/')}/v1/messages"
+        # An absolute URL saves the SDK from merging it with the base URL for each request, and one that is parsed saves
+        # it from parsing it.
+        url = httpx2.URL(f"{str(self._client.base_url).rstrip('/')}/v1/messages")
         # What `client.post` would build anew for each request, at a tenth of a call's CPU.
-        self._options = FinalRequestOptions.construct(method="post", url=url)
+        self._options = FinalRequestOptions.construct(method="post", url=cast("str", url))
+        build = self._client._build_headers  # noqa: SLF001  # The SDK has no other way to keep them.
+        self._client._build_headers = SameHeaders(build, self._options)  # type: ignore[method-assign]  # noqa: SLF001
 
     async def open(self, body: bytes, call_id: str) -> httpx2.Response:
         """Send a request whose body says `stream`, and return the response when its headers have come.

@@ -4,9 +4,23 @@ import asyncio
 from typing import Any, NoReturn
 
 import aiohttp
+import anthropic
 import pytest
 from aiohttp import web
-from anthropic_fixture import API_KEY, END, PATIENT, POLICY, START, TEXT, Caller, caller, caller_of, event, sent
+from anthropic_fixture import (
+    API_KEY,
+    END,
+    PATIENT,
+    POLICY,
+    START,
+    TEXT,
+    Caller,
+    caller,
+    caller_of,
+    event,
+    one_message,
+    sent,
+)
 
 from agents.models.anthropic_client import STARTS_PER_TICK, AnthropicClient
 from agents.models.backoff import RetryPolicy
@@ -208,6 +222,32 @@ async def _totals(http: aiohttp.ClientSession, url: str) -> dict[str, int]:
     async with http.get(f"{url}/control/calls?brief=1") as response:
         totals: dict[str, int] = (await response.json())["totals"]
         return totals
+
+
+async def test_each_call_has_the_headers_of_the_sdk_and_its_own_id() -> None:
+    """Headers are built once: each call still has what the SDK sends by itself, and no other call's id."""
+    seen: list[dict[str, str]] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        seen.append({name.lower(): value for name, value in request.headers.items()})
+        return await sent(request, START, TEXT, END)
+
+    async with caller_of(handler) as one:
+        for call_id in ("s1/1/1", "s2/1/1"):
+            await one.client.complete(one_message("hi"), call_id=call_id, timeout_s=10, on_delta=one.frames.show)
+        async with anthropic.AsyncAnthropic(api_key=API_KEY, base_url=one.url) as plain:
+            await plain.messages.create(
+                model="m", max_tokens=1, messages=[{"role": "user", "content": "hi"}], stream=True
+            )
+    first, second, by_itself = seen
+    assert (first.pop("x-headrace-call-id"), second.pop("x-headrace-call-id")) == ("s1/1/1", "s2/1/1")
+    assert first == second
+    ours = {"accept", "accept-encoding", "content-length"}
+    telemetry = {name for name in by_itself if name.startswith("x-stainless-")}
+    assert first.keys() == by_itself.keys() - telemetry
+    assert {name: first[name] for name in first.keys() - ours} == {
+        name: by_itself[name] for name in by_itself.keys() - ours - telemetry
+    }
 
 
 async def test_connections_are_reused_and_not_limited() -> None:
