@@ -157,9 +157,9 @@ def hand_off(draft: Draft, call: PendingCall, agent: str, limits: Limits) -> Non
     draft.publish(ToolCalled, call_id=call.call_id, tool=call.tool, input=call.input)
     take_result(draft, call, Result(f"The conversation was passed to the agent `{agent}`, which goes on from here."))
     draft.publish(HandedOff, call_id=call.call_id, to_agent=agent, reason=reason)
-    # What waits for people stays a call of the agent that made it, with that one's rules and under its names.
+    # What runs, or waits for people, stays a call of the agent that made it, with that one's rules and under its names.
     pending = tuple(
-        replace(other, agent=other.agent or turn.agent) if other.kind == CallKind.APPROVAL else other
+        replace(other, agent=other.agent or turn.agent) if other.kind in {CallKind.APPROVAL, CallKind.TOOL} else other
         for other in draft.turn.pending
     )
     draft.set_turn(agent=agent, handoffs=turn.handoffs + 1, pending=pending)

@@ -113,7 +113,7 @@ def _tool_order(draft: Draft, call: PendingCall) -> CallTool:
         call_id=call.call_id,
         turn_id=draft.turn.turn_id,
         step=call.step,
-        agent=draft.turn.agent,
+        agent=call.agent or draft.turn.agent,
         tool=call.tool,
         input=call.input,
         log_offset=draft.offset,

@@ -11,5 +11,6 @@ CORE_VERSIONS: dict[int, str] = {
     4: "a call that waits for people stays one of the agent that made it, also where that one hands over meanwhile",
     5: "budgets count model calls, and a shared budget can refuse one",
     6: "what a pattern asks has the images of its message",
+    7: "a tool call is that of the agent that made it in its order too, also where that one hands over meanwhile",
 }
 CORE_VERSION = max(CORE_VERSIONS)

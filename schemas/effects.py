@@ -9,6 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from schemas.content import ToolInput
 from schemas.fields import (
+    CallingAgent,
     ExceededBudgets,
     GivenTenant,
     GivenUserId,
@@ -43,7 +44,7 @@ class CallTool(Struct, frozen=True, kw_only=True, tag="call_tool"):
     call_id: CallId
     turn_id: TurnId
     step: StepNumber
-    agent: TurnAgent
+    agent: CallingAgent
     tool: ToolOfCall
     input: ToolInput
     log_offset: LogOffset

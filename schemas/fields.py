@@ -40,6 +40,9 @@ WantedAgent = Annotated[
     str, Meta(description="The agent that the message names; without one, that of the session, or the default one.")
 ]
 TurnAgent = Annotated[str, Meta(description="The agent whose turn it is.")]
+CallingAgent = Annotated[
+    str, Meta(description="The agent that called the tool, also where it has passed the conversation on since.")
+]
 GivenUserId = Annotated[str, Meta(description="Who the user is, as the message said.")]
 GivenTenant = Annotated[str, Meta(description="Whose user it is, as the message said.")]
 GivenMetadata = Annotated[

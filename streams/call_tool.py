@@ -120,7 +120,7 @@ class CallTools:
         context = ToolContext(
             call_id=call.call_id,
             session_id=order.session_id,
-            agent=turn.agent,
+            agent=call.agent or turn.agent,
             user_id=turn.user_id,
             tenant=tenant_of_session(order.session_id, turn.tenant),
         )

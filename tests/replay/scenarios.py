@@ -172,6 +172,17 @@ async def handoff(stage: Stage) -> Sequence[str]:
     return ["handoff"]
 
 
+async def handoff_calls(stage: Stage) -> Sequence[str]:
+    """Passed on while one of its tools runs and another waits for people: both stay its own."""
+    line = stage.line
+    order = '[[tool:hand_off_to_writer {"message": "it is a poem"}]] [[tool:current_time {"timezone": "UTC"}]]'
+    await line.say("passed", f"{order} {SUM} Write a poem.", id="m1", agent="guide")
+    call = (await line.event("passed", "approval_requested", message_id="m1"))["call_id"]
+    await line.command("approval_decision", "passed", call_id=call, decision="approve", by="ann")
+    await stage.end("m1")
+    return ["passed"]
+
+
 async def queue(stage: Stage) -> Sequence[str]:
     """Messages wait for the running turn, in their order."""
     await stage.line.say("queue", "[[latency:1]] First.", id="m0")
@@ -303,6 +314,7 @@ SCENARIOS: dict[str, Callable[[Stage], Awaitable[Sequence[str]]]] = {
     "approval-rules": approval_rules,
     "asks": asks,
     "handoff": handoff,
+    "handoff-calls": handoff_calls,
     "chain": chain,
     "vote": vote,
     "budgets": budgets,

@@ -4,7 +4,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from histories import NOW, History, catalog, use
+import pytest
+from histories import NOW, History, agent, catalog, use
 from msgspec.structs import replace
 from shell_fixture import Bench, ManualOutbox, settle
 from simulation.worker import Tables
@@ -12,9 +13,11 @@ from simulation.worker import Tables
 from agents.models.port import DeltaSink, ModelOutcome
 from agents.prompt import Prompt
 from agents.session import CallKind
+from agents.spec import AgentSpec
 from agents.tools import Toolbox
 from agents.tools.port import ToolContext, ToolOutcome, ToolReturn
 from schemas.codec import encode
+from schemas.content import ToolUseBlock
 from schemas.dead_letter import Cause
 from schemas.effects import CallModel, CallTool, Effect
 from schemas.topics import LLM_REQUESTS, SESSION_LOG, TOOL_CALLS
@@ -30,14 +33,16 @@ class Tools(Toolbox):
     def __init__(self) -> None:
         super().__init__([])
         self.runs: list[tuple[str, dict[str, Any]]] = []
+        self.callers: list[str] = []
 
     def definitions(self, names: object) -> list[Any]:
         del names
         return []
 
     async def run(self, name: str, input: dict[str, Any], *, context: ToolContext, timeout_s: float) -> ToolOutcome:
-        del context, timeout_s
+        del timeout_s
         self.runs.append((name, input))
+        self.callers.append(context.agent)
         return ToolReturn(content="3", attempts=1)
 
 
@@ -160,6 +165,22 @@ async def test_the_session_says_what_is_called() -> None:
     await desk.give(replace(order, tool="send", input={"a": 666}))
     assert desk.tools.runs == [("add", {"a": 1})]
     assert len(desk.bench.outbox.to(SESSION_LOG.name)) == 1
+
+
+@pytest.mark.parametrize("first", ["tool", "handoff"])
+async def test_a_tool_is_told_who_called_it_though_that_one_handed_over(first: str) -> None:
+    """The conversation is the other's before the call begins, whatever comes first in the answer."""
+    lead = AgentSpec(name="lead", instructions="Lead.", tools=("add",), handoffs=("assistant",))
+    history = History(catalog(lead, agent()))
+    history.say("m1", agent="lead")
+    handoff = ToolUseBlock(id="u2", name="hand_off_to_assistant", input={"message": "an invoice"})
+    history.model_says(*((use("add", "u1"), handoff) if first == "tool" else (handoff, use("add", "u1"))))
+    assert history.session is not None
+    assert history.session.head.agent == "assistant"
+    desk = Desk(history)
+    order = ordered(history)
+    await desk.give(replace(order, agent="whoever wrote the order"))
+    assert (order.agent, desk.tools.callers) == ("lead", ["lead"])
 
 
 async def test_an_order_of_a_tool_performed_as_a_model_call_is_none() -> None:
