@@ -31,8 +31,8 @@ class HttpHosts(Struct, frozen=True, kw_only=True):
     def without_secrets(self, origin: str, text: str) -> str:
         """A server may answer with what was sent to it."""
         for value in self.headers_of(origin).values():
-            # Of `Bearer TOKEN` the token too.
-            for secret in {value, value.rpartition(" ")[2]}:
+            # Of `Bearer TOKEN` the token too, after the whole.
+            for secret in (value, value.rpartition(" ")[2]):
                 if len(secret) >= MIN_REDACTED_CHARS:
                     text = text.replace(secret, "…")
         return text

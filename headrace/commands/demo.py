@@ -37,7 +37,7 @@ async def demo(*, context: GlobalContext) -> int:
 
     with tempfile.TemporaryDirectory(prefix="headrace-demo-") as folder:
         own = replace(context, options={**context.options, "data_dir": Path(folder)})
-        options = stack_options(own, workers=1, model_latency_s=LATENCY_S, partitions=None)
+        options = stack_options(own, workers=1, model_latency_s=LATENCY_S)
         await run_stack(options, UntilSettled(reporter_for(console(), json=False)), _show)
     return 0
 

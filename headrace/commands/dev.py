@@ -1,6 +1,7 @@
 """`headrace dev`."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ async def dev(
     workers: Annotated[int, Parameter(validator=Number(gte=1, lte=64))] = 1,
     model_latency: Annotated[float, Parameter(validator=Number(gte=0, lte=600))] = 0.0,
     partitions: int | None = None,
+    agents: Path | None = None,
     context: GlobalContext,
 ) -> int:
     """Run everything on this machine until Ctrl-C: the servers, a model, workers, projections, the gateway.
@@ -45,6 +47,8 @@ async def dev(
         How long a call of the simulated model takes, in seconds.
     partitions
         Partitions of new topics (default 8); cannot be changed later.
+    agents
+        A TOML file of agents or a directory of them (setting `agents`); by default the shipped ones.
     """
     from headrace.development.progress import reporter_for
     from headrace.development.run import run_stack
@@ -56,18 +60,17 @@ async def dev(
             console().print(_next_steps(stack))
         await asyncio.Event().wait()
 
-    options = stack_options(context, workers, model_latency, partitions)
+    asked = replace(context, options={**context.options, "partitions": partitions, "agents": agents})
+    options = stack_options(asked, workers, model_latency)
     await run_stack(options, reporter_for(console(), json=context.json_asked), wait)
     return 0
 
 
-def stack_options(context: "Context", workers: int, model_latency_s: float, partitions: int | None) -> "StackOptions":
+def stack_options(context: "Context", workers: int, model_latency_s: float) -> "StackOptions":
     """What the command line asks of the stack; raises `SettingsError`."""
-    from dataclasses import replace
-
     from headrace.development.options import StackOptions
 
-    settings = replace(context, options={**context.options, "partitions": partitions}).settings()
+    settings = context.settings()
     config = context.options.get("config")
     return StackOptions(
         settings=settings,

@@ -33,6 +33,8 @@ class StackOptions(msgspec.Struct, frozen=True, kw_only=True):
             "HEADRACE_REPLICATION": str(settings.replication),
             "HEADRACE_TOPIC_PREFIX": settings.topic_prefix,
         }
+        if settings.agents is not None:
+            environment["HEADRACE_AGENTS"] = str(settings.agents.absolute())
         if self.config is not None:
             environment["HEADRACE_CONFIG"] = str(self.config.absolute())
         return environment

@@ -1,8 +1,8 @@
 """What the README shows is tried, and what is generated is not stale."""
 
 import re
+import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,7 +13,8 @@ from headrace.cli import app
 from runtime.settings import load_settings
 from schemas.codec import decode_command
 
-README = (ROOT / "README.md").read_text()
+README_PAGE = ROOT / "README.md"
+README = README_PAGE.read_text()
 
 
 def blocks(language: str) -> list[str]:
@@ -60,26 +61,46 @@ def test_the_commands_of_the_readme_are_accepted() -> None:
         decode_command(message.encode())
 
 
-def test_the_command_lines_of_the_readme_are_understood() -> None:
-    """Every `headrace …` line parses: a renamed option or command shows here."""
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
-    ours = [line.split("#")[0].split("headrace ", 1)[1] for line in lines if re.match(r"(\.venv/bin/)?headrace ", line)]
-    assert len(ours) >= 8
-    for arguments in ours:
-        command: Any
-        command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
-        assert callable(command)
-        assert bound is not None
+COMMAND = re.compile(r"^(?:HEADRACE_\w+=\S+ )*(?:\.venv/bin/)?headrace (.*)$")
+
+
+def command_lines(page: Path) -> list[str]:
+    """What follows `headrace` in the page's shell blocks."""
+    shown = "".join(re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL))
+    lines = shown.replace("\\\n", " ").splitlines()
+    return [found[1] for line in lines if (found := COMMAND.match(line))]
+
+
+SHOWN = [
+    (page.name, line) for page in (README_PAGE, *sorted((ROOT / "docs").glob("*.md"))) for line in command_lines(page)
+]
+
+
+def test_pages_show_commands() -> None:
+    """The next test looks at them."""
+    assert {"README.md", "agents.md", "broadcasts.md", "dead-letters.md", "patterns.md", "replay.md"} <= dict(
+        SHOWN
+    ).keys()
+
+
+@pytest.mark.parametrize(("page", "line"), SHOWN)
+def test_the_command_lines_of_a_page_are_understood(page: str, line: str) -> None:
+    """Each parses, global options included: a renamed option or command shows here."""
+    del page
+    _, bound, _ = app.meta.parse_args(shell_words(line), exit_on_error=False, print_error=False)
+    app.parse_args(bound.arguments["tokens"], exit_on_error=False, print_error=False)
+
+
+def shell_words(line: str) -> list[str]:
+    """As a shell splits it, up to a comment, a pipe or a redirection."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|<>&")
+    lexer.whitespace_split = True
+    words = list(lexer)
+    return words[: next((n for n, word in enumerate(words) if set(word) <= set("|<>&")), len(words))]
 
 
 def test_the_page_about_agents_is_tried() -> None:
-    """Its agent can be declared, and its commands are understood."""
+    """Its agent can be declared."""
     page = (ROOT / "docs/agents.md").read_text()
     (declared,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert list(parse_agents(declared, "agents.md")) == ["researcher"]
-    lines = re.findall(r"^headrace (agents .*?) *#", page, re.MULTILINE)
-    assert len(lines) == 5
-    for arguments in lines:
-        command: Any
-        command, _, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
-        assert callable(command)
