@@ -51,7 +51,8 @@ class Account(Struct, frozen=True):
     @property
     def can_be_raised(self) -> bool:
         """Whether the turn could go on with the limit counted twice, and it was not yet."""
-        return self.scope != "asked" and not self.is_raised and not replace(self, is_raised=True).is_breached
+        is_own = self.scope not in {"asked", "message"}
+        return is_own and not self.is_raised and not replace(self, is_raised=True).is_breached
 
 
 def accounts(draft: Draft) -> Iterator[Account]:
@@ -75,6 +76,7 @@ def accounts(draft: Draft) -> Iterator[Account]:
         ("turn", (budget.turn_micros, budget.turn_tokens, budget.turn_calls), of_turn),
         ("session", (budget.session_micros, budget.session_tokens, budget.session_calls), of_session),
         ("asked", caps(turn), of_turn),
+        ("message", (turn.budget_micros, None, None), of_turn),
     )
     for index, unit in enumerate(UNITS):
         for scope, of_scope, spent in limits:
@@ -202,4 +204,5 @@ def _ledger(draft: Draft) -> Ledger | None:
         return draft.head.ledger
     spec = draft.spec_of(draft.turn.agent)
     budget = spec.budget if spec else Budget()
-    return Ledger() if budget.is_limited or any(cap is not None for cap in caps(draft.turn)) else None
+    given = (*caps(draft.turn), draft.turn.budget_micros)
+    return Ledger() if budget.is_limited or any(cap is not None for cap in given) else None

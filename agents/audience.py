@@ -43,3 +43,8 @@ def _fits(spec: AgentSpec, audience: AudienceOf) -> bool:
     if audience.capability is not None and audience.capability not in spec.capabilities:
         return False
     return audience.tenant is None or spec.tenant == audience.tenant
+
+
+def each_share(budget_micros: int | None, agents: int) -> int | None:
+    """What each of them may spend of a broadcast's budget; None: there is none."""
+    return None if budget_micros is None else budget_micros // max(agents, 1)

@@ -11,7 +11,7 @@ from msgspec import UnsetType
 from msgspec.structs import replace
 
 from agents.accounts import rest_of_bill
-from agents.audience import reached
+from agents.audience import each_share, reached
 from agents.draft import Draft
 from agents.endings import turn_away
 from agents.failures import gathers, id_in_use, nothing_here
@@ -67,8 +67,9 @@ def begin_gathering(draft: Draft, event: BroadcastAccepted) -> None:
     draft.set(gathering=gathering, turns=TURN)
     draft.append(UserEntry(turn=TURN, message_id=event.broadcast_id, content=event.content))
     limit = _share(event, len(agents))
+    budget_micros = each_share(event.budget_micros, len(agents))
     for number, agent in enumerate(agents, 1):
-        _deliver(draft, event, agent, replace(_asked_by(draft, number, _depth(event)), **limit))
+        _deliver(draft, event, agent, replace(_asked_by(draft, number, _depth(event)), **limit), budget_micros)
     _end_if_enough(draft)
 
 
@@ -96,7 +97,7 @@ def _share(event: BroadcastAccepted, agents: int) -> dict[str, int]:
     return {name: amount // agents for name, amount in whole.items() if not isinstance(amount, UnsetType)}
 
 
-def _deliver(draft: Draft, event: BroadcastAccepted, agent: str, asked_by: AskedBy) -> None:
+def _deliver(draft: Draft, event: BroadcastAccepted, agent: str, asked_by: AskedBy, budget_micros: int | None) -> None:
     child = reply_session_id(event.broadcast_id, agent)
     draft.facts.append(
         MessageAccepted(
@@ -113,6 +114,7 @@ def _deliver(draft: Draft, event: BroadcastAccepted, agent: str, asked_by: Asked
             specs_offset=event.specs_offset,
             asked_by=asked_by,
             hops=event.hops + 1,
+            budget_micros=budget_micros,
         )
     )
     draft.publish_about(BroadcastDelivered, TURN, event.broadcast_id, agent, child_session_id=child)

@@ -23,6 +23,7 @@ OF_WHOM: dict[BudgetScope, str] = {
     "turn": "in a turn",
     "session": "in a session",
     "asked": "for the agent that asks",
+    "message": "for this message",
     "agent": "a day for the agent",
     "user": "a day for the user",
     "tenant": "a day for the tenant",
@@ -140,9 +141,9 @@ def exceeded(account: Account) -> Failure:
 
 def _failure(scope: BudgetScope, unit: str, limit: int, spent: int, reserved: int, why: str) -> Failure:
     counted = {"micros": "micro-dollars", "tokens": "tokens", "calls": "model calls"}[unit]
-    advice = (
-        "raise the agent's budget" if scope in {"turn", "session", "asked"} else "wait for tomorrow (UTC), raise it"
-    )
+    advice = "wait for tomorrow (UTC), raise it"
+    if scope in {"turn", "session", "asked", "message"}:
+        advice = "give the message a larger budget" if scope == "message" else "raise the agent's budget"
     error = (
         f"expected at most {limit} {counted} {OF_WHOM[scope]}, got {spent} spent and {reserved} reserved for the next "
         f"call{why}: {advice}, or ask for less"

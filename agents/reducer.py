@@ -190,6 +190,7 @@ def _start(draft: Draft, message: MessageAccepted) -> None:
         tenant=message.tenant,
         asked_by=message.asked_by,
         hops=message.hops,
+        budget_micros=message.budget_micros,
         specs_offset=message.specs_offset,
     )
     draft.set(turns=number, agent=agent, turn=turn)

@@ -92,6 +92,8 @@ class Turn(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Model calls that have ended, where a budget counts them; those of asked agents are besides."""
     asked_calls: int = 0
     hops: int = 0
+    budget_micros: int | None = None
+    """What the message says that the turn may cost."""
     handoffs: int = 0
     decided: tuple[Decided, ...] = ()
     raised: tuple[str, ...] = ()

@@ -61,7 +61,7 @@ class BroadcastFields(TypedDict, total=False):
     """What a broadcast can say besides its text; after `expires_at` it is not delivered any more.
 
     With `gather`, the replies come together in the session `{id}:@`, until the `deadline`: seconds, or a time; what was
-    gathered is also sent to the session `reply_to`.
+    gathered is also sent to the session `reply_to`. The agents share `budget_micros`, in micro-dollars, equally.
     """
 
     id: str | None
@@ -72,6 +72,7 @@ class BroadcastFields(TypedDict, total=False):
     reply_to: str | None
     expires_at: datetime | None
     hops: int
+    budget_micros: int | None
     metadata: dict[str, str]
 
 

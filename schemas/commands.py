@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from schemas.content import TextBlock, UserBlock
 from schemas.fields import ChangedInput, Decision, ExpiryTime
-from schemas.gather import Audience, Deadline, Gather, Hops, MessageHops, ReplyTo
+from schemas.gather import Audience, BroadcastBudget, Deadline, Gather, Hops, MessageBudget, MessageHops, ReplyTo
 from schemas.ids import AgentName, BroadcastId, MessageId, SessionId, ShortText, TargetCallId, TargetMessageId
 
 MAX_MESSAGE_BYTES = 512 * 1024
@@ -55,6 +55,7 @@ class UserMessage(Struct, frozen=True, kw_only=True, tag="user_message"):
     tenant: Tenant | None = None
     metadata: Metadata = {}
     hops: MessageHops = 0
+    budget_micros: MessageBudget | None = None
 
     def __post_init__(self) -> None:
         if (self.text is None) == (self.content is None):
@@ -129,6 +130,7 @@ class Broadcast(Struct, frozen=True, kw_only=True, tag="broadcast"):
     reply_to: ReplyTo | None = None
     expires_at: ExpiryTime | None = None
     hops: Hops = 0
+    budget_micros: BroadcastBudget | None = None
     metadata: Metadata = {}
 
     def __post_init__(self) -> None:

@@ -54,10 +54,10 @@ WaitsUntil = Annotated[datetime, Meta(description="When the wait is over: what w
 NeededApprovals = Annotated[int, Meta(description="How many different people must approve.")]
 Approvers = Annotated[tuple[str, ...], Meta(description="Who may decide, as `by` of the decision; none: anybody.")]
 BudgetScope = Annotated[
-    Literal["turn", "session", "asked", "agent", "user", "tenant", "all"],
+    Literal["turn", "session", "asked", "message", "agent", "user", "tenant", "all"],
     Meta(
-        description="Whose limit: of the turn, of its session, or what the asking session left for this one; or of a "
-        "day, shared by all sessions of the agent, the user, the tenant, or by all there are."
+        description="Whose limit: of the turn, of its session, what the asking session left for this one, or what the "
+        "message says; or of a day, shared by all sessions of the agent, the user, the tenant, or by all there are."
     ),
 ]
 SharedBudgetName = Annotated[

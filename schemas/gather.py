@@ -72,6 +72,21 @@ Hops = Annotated[
         description="How many broadcasts led to this one; beyond 4 it is refused. Who answers one by one adds 1.",
     ),
 ]
+BroadcastBudget = Annotated[
+    int,
+    Meta(
+        ge=1,
+        description="What all agents together may spend on it, in micro-dollars: each gets an equal share, for its "
+        "turn and for the agents that it asks.",
+    ),
+]
+MessageBudget = Annotated[
+    int,
+    Meta(
+        ge=0,
+        description="What the turn that answers it may cost at most, in micro-dollars, besides the agent's own budget.",
+    ),
+]
 MessageHops = Annotated[
     int, Meta(ge=0, description="How many broadcasts led to the message: the `hops` of one that its turn starts.")
 ]

@@ -49,7 +49,17 @@ from schemas.fields import (
     WaitsUntil,
     WantedAgent,
 )
-from schemas.gather import Audience, Gather, GatherDeadline, Hops, MessageHops, ReplyTo, SenderAgent
+from schemas.gather import (
+    Audience,
+    BroadcastBudget,
+    Gather,
+    GatherDeadline,
+    Hops,
+    MessageBudget,
+    MessageHops,
+    ReplyTo,
+    SenderAgent,
+)
 from schemas.ids import CallId, CancelledMessageId, CommandId, SessionId
 from schemas.usage import CallCost, CallUsage, Usage
 
@@ -70,6 +80,7 @@ class MessageAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     specs_offset: SpecsOffset = -1
     asked_by: Asker = None
     hops: MessageHops = 0
+    budget_micros: MessageBudget | None = None
 
 
 class BroadcastAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="broadcast_accepted"):
@@ -94,6 +105,7 @@ class BroadcastAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, t
     specs_offset: SpecsOffset = -1
     reply_to: ReplyTo | None = None
     hops: Hops = 0
+    budget_micros: BroadcastBudget | None = None
     asked_by: Asker = None
     sender: SenderAgent | None = None
 

@@ -107,6 +107,7 @@ def _fact(command: Command, delivery: Delivery, at: datetime, specs_offset: int)
                 traceparent=traceparent_of(delivery.headers, command_id),
                 specs_offset=specs_offset,
                 hops=command.hops,
+                budget_micros=command.budget_micros,
             )
         case CancelTurn():
             return CancelRequested(

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from agents.audience import Reached, reached, visible
+from agents.audience import Reached, each_share, reached, visible
 from agents.catalog import Catalog
 from schemas.codec import Headers, cloud_event_headers
 from schemas.commands import Broadcast, UserMessage
@@ -92,11 +92,12 @@ class RouteBroadcasts:
         if broadcast.gather != "none":
             sent.append(await self._gather(broadcast, broadcast_id, delivery))
         else:
-            sent += [await self._send(broadcast, broadcast_id, name, delivery) for name in found.agents]
+            share = each_share(broadcast.budget_micros, len(found.agents))
+            sent += [await self._send(broadcast, broadcast_id, name, share, delivery) for name in found.agents]
         return sent
 
     async def _send(
-        self, broadcast: Broadcast, broadcast_id: str, agent: str, delivery: Delivery
+        self, broadcast: Broadcast, broadcast_id: str, agent: str, budget_micros: int | None, delivery: Delivery
     ) -> asyncio.Future[int]:
         session_id = reply_session_id(broadcast_id, agent)
         message = UserMessage(
@@ -109,6 +110,7 @@ class RouteBroadcasts:
             tenant=broadcast.tenant,
             metadata={**broadcast.metadata, BROADCAST_ID: broadcast_id},
             hops=broadcast.hops + 1,
+            budget_micros=budget_micros,
         )
         headers = self._headers(message, session_id, delivery, broadcast_id)
         return await self._shell.append(USER_MESSAGES, message, session_id, headers)
@@ -132,6 +134,7 @@ class RouteBroadcasts:
             specs_offset=self._catalog.read_to,
             reply_to=broadcast.reply_to,
             hops=broadcast.hops,
+            budget_micros=broadcast.budget_micros,
         )
         headers = self._headers(event, _place(delivery), delivery, broadcast_id)
         partition = self._shell.outbox.partition_of(session_id.encode())

@@ -19,7 +19,7 @@ _GATHER = re.compile(r"none|first|all|quorum:([1-9][0-9]{0,2})")
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Reach:
-    """Whom it reaches, and whose it is."""
+    """Whom it reaches, whose it is, and what it may cost."""
 
     to: Annotated[tuple[str, ...], Parameter(negative="")] = ()
     """The agents that are to answer, by name; by default all of them."""
@@ -29,6 +29,8 @@ class Reach:
     """Who sends it."""
     tenant: str | None = None
     """Whose broadcast it is: it reaches everybody's agents, and this tenant's."""
+    budget_micros: int | None = None
+    """What all agents together may spend on it, in micro-dollars; each has an equal share."""
 
 
 ALL = Reach()
@@ -61,34 +63,32 @@ async def broadcast(
     id
         Identifies the broadcast: sent twice with the same id, it is answered once. By default a random one.
     """
-    from headrace.client import Headrace
+    from headrace.client import BroadcastFields, Headrace
     from schemas.codec import encode
 
     content = " ".join(text)
     if not content:
         raise UsageError('expected a text: headrace broadcast "TEXT"')
     audience = _audience(reach)
+    said: BroadcastFields = {
+        "id": id,
+        "sender": reach.sender,
+        "tenant": reach.tenant,
+        "budget_micros": reach.budget_micros,
+    }
     count = _quorum(gather)
     async with Headrace.of(context.client_settings()) as headrace:
         if gather == "none":
-            sent = await headrace.broadcast(content, audience, id=id, sender=reach.sender, tenant=reach.tenant)
+            sent = await headrace.broadcast(content, audience, **said)
             if context.json:
                 print_json(sent)
             else:
                 console().print(f"sent {sent.id} (partition {sent.partition}, offset {sent.offset})", markup=False)
             return 0
         mode: Literal["first", "all"] = "first" if gather == "first" else "all"
-        completed = await headrace.gather(
-            content,
-            audience,
-            timeout_s=deadline,
-            gather=mode if count is None else Quorum(quorum=count),
-            deadline=deadline,
-            id=id,
-            sender=reach.sender,
-            tenant=reach.tenant,
-            reply_to=reply_to,
-        )
+        said["gather"] = mode if count is None else Quorum(quorum=count)
+        said["deadline"], said["reply_to"] = deadline, reply_to
+        completed = await headrace.gather(content, audience, timeout_s=deadline, **said)
     if context.json:
         print_json_bytes(encode(completed))
     else:

@@ -76,6 +76,16 @@ async def test_a_broadcast_that_gathers_is_one_fact() -> None:
     assert (stage.asked(), stage.causes()) == ([], [])
 
 
+async def test_a_budget_is_shared_equally() -> None:
+    """Each message has its share, and says how many broadcasts led to it; where replies are gathered, that is known."""
+    stage = Stage()
+    await stage.take(id="acme:b1", tenant="acme", audience=["ada", "own"], budget_micros=101, hops=1)
+    messages = [json.loads(appended.value or b"") for appended in stage.bench.outbox.to(USER_MESSAGES.name)]
+    assert [(message["budget_micros"], message["hops"]) for message in messages] == [(50, 2)] * 2
+    await stage.take(3, gather="all", budget_micros=101)
+    assert stage.facts()[-1].budget_micros == 101
+
+
 @pytest.mark.parametrize(
     ("deadline", "seconds"),
     [
@@ -99,6 +109,7 @@ async def test_deadlines(deadline: str | None, seconds: int) -> None:
     [
         ({"hops": 5}, Cause.TOO_MANY_HOPS),
         ({"hops": -1}, Cause.NOT_VALID),
+        ({"budget_micros": 0}, Cause.NOT_VALID),
         ({"deadline": 30}, Cause.NOT_VALID),
         ({"reply_to": "s1"}, Cause.NOT_VALID),
         ({"gather": "some"}, Cause.NOT_VALID),
