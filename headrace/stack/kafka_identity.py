@@ -45,7 +45,7 @@ def _choose_ports(kept: Ports, fixed_port: int | None) -> Ports:
     chosen: list[int] = []
     for wanted in (fixed_port or kept.plain, kept.controller, kept.secure):
         usable = wanted and wanted not in chosen and is_free(wanted)
-        chosen.append(wanted if usable else free_port(frozenset(chosen)))
+        chosen.append(wanted if usable else free_port())
     if fixed_port and chosen[0] != fixed_port:
         raise KafkaStartError(f"port {fixed_port} of {LOOPBACK} is taken: stop its user, or choose another")
     return Ports(*chosen)

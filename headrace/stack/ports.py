@@ -10,11 +10,12 @@ LOWEST_PORT = 15_000
 HIGHEST_PORT = 32_767
 # With thousands of free ports, a hundred misses in a row mean that something else is wrong.
 MAX_ATTEMPTS = 100
+_chosen: set[int] = set()
 _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
-def free_port(taken: frozenset[int] = frozenset()) -> int:
-    """A port of 127.0.0.1 that nobody listens on, other than those `taken`.
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on; each once in a process, since its server may start much later.
 
     It lies outside the range from which the kernel takes the ports of outgoing connections: otherwise a client that
     reconnects to a server that is down can be given the server's own port, and the server cannot start again.
@@ -22,7 +23,8 @@ def free_port(taken: frozenset[int] = frozenset()) -> int:
     highest = _highest_port()
     for _ in range(MAX_ATTEMPTS):
         port = random.randint(LOWEST_PORT, highest)  # noqa: S311 - a port is no secret
-        if port not in taken and is_free(port):
+        if port not in _chosen and is_free(port):
+            _chosen.add(port)
             return port
     raise OSError(f"found no free port between {LOWEST_PORT} and {highest} on {LOOPBACK} in {MAX_ATTEMPTS} attempts")
 

@@ -117,10 +117,10 @@ class Cluster:
     ) -> None:
         self.home = home
         self.secure = secure
-        self.kafka = kafka or EmbeddedKafka(home, port=free_port(frozenset()), secure=secure)
+        self.kafka = kafka or EmbeddedKafka(home, port=free_port(), secure=secure)
         self.environment = dict(environment or {})
         self.workers: list[Worker] = []
-        self._model_port = free_port(frozenset())
+        self._model_port = free_port()
         self._latency_s = latency_s
         self._model: ManagedProcess | None = None
 

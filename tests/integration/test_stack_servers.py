@@ -17,10 +17,10 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError
 
-from headrace.stack import postgres
+from headrace.stack import ports, postgres
 from headrace.stack.child import Child, ChildStartError
 from headrace.stack.leftover import running_in
-from headrace.stack.ports import kept_port
+from headrace.stack.ports import HIGHEST_PORT, free_port, kept_port
 from headrace.stack.postgres import Postgres
 from headrace.stack.process import Conditions, Exit, ManagedProcess
 from headrace.stack.programs import postgres_programs, server_user
@@ -226,6 +226,14 @@ async def test_a_database_that_cannot_start_says_why(tmp_path: Path) -> None:
     """The last lines of its log come with the error."""
     with pytest.raises(ChildStartError, match=r"(?s)postgres did not start: .*no_such_setting"):
         await Postgres(tmp_path, options=("-c", "no_such_setting=1")).start()
+
+
+def test_a_port_is_chosen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers that start later do not get the same one, though nobody listens on it yet."""
+    monkeypatch.setattr(ports, "LOWEST_PORT", HIGHEST_PORT - 30)
+    monkeypatch.setattr(ports, "MAX_ATTEMPTS", 10_000)
+    chosen = [free_port() for _ in range(20)]
+    assert len(set(chosen)) == 20
 
 
 def test_a_port_is_kept_while_it_is_free(tmp_path: Path) -> None:
