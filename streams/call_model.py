@@ -84,13 +84,13 @@ class CallModels:
         """Perform an order of this worker's `decide` before its record is delivered."""
         self._running.begin(order.call_id, partition, lambda: self._perform(order, partition))
 
-    async def _perform(self, order: CallModel, partition: int) -> bool:
-        """Whether the log now has an outcome of the call."""
+    async def _perform(self, order: CallModel, partition: int) -> int | None:
+        """Where the log now has an outcome of the call; None: this adds none."""
         session = await self._session(order, partition)
         turn = session.head.turn if session else None
         call = turn.pending_call(order.call_id) if turn else None
         if session is None or turn is None or call is None or call.kind != CallKind.MODEL:
-            return False  # The outcome is in the state already, or nobody waits for it.
+            return None  # The outcome is in the state already, or nobody waits for it.
         started = self._shell.clock()
         outcome = await self._call(order, session, turn)
         now = self._shell.clock()
@@ -103,8 +103,7 @@ class CallModels:
             subject=order.session_id,
             traceparent=turn.traceparent,
         )
-        await self._outcomes.append(event, headers, partition)
-        return True
+        return await self._outcomes.append(event, headers, partition)
 
     async def _session(self, order: CallModel, partition: int) -> Session | None:
         """The session, when its agents are known too: another worker may have decided what led to the order."""

@@ -86,12 +86,12 @@ class CallTools:
         if self._toolbox.remote(order.tool) is None:
             self._running.begin(order.call_id, partition, lambda: self._perform(order, partition))
 
-    async def _perform(self, order: CallTool, partition: int) -> bool:
-        """Whether the log now has an outcome of the call."""
+    async def _perform(self, order: CallTool, partition: int) -> int | None:
+        """Where the log now has an outcome of the call; None: this adds none."""
         session = await self._sessions.at(partition, order.session_id, order.log_offset)
         pending = _pending(session, order)
         if session is None or session.head.turn is None or pending is None:
-            return False  # The outcome is in the state already, or nobody waits for it.
+            return None  # The outcome is in the state already, or nobody waits for it.
         turn = session.head.turn
         started = self._shell.clock()
         outcome: ToolOutcome = OUTCOME_UNKNOWN
@@ -102,13 +102,12 @@ class CallTools:
             claim = await self._claim(order, partition)
             pending = _pending(await self._sessions.at(partition, order.session_id, claim), order)
             if pending is None:
-                return False
+                return None
             if pending.started_offset == claim:
                 outcome = await self._run(order, turn, pending)
         now = self._shell.clock()
         event = _event(order, outcome, now, (now - started) // timedelta(milliseconds=1))
-        await self._append(event, order, partition)
-        return True
+        return await self._append(event, order, partition)
 
     async def _claim(self, order: CallTool, partition: int) -> int:
         """Say in the log that the tool is about to run; where the log has that."""

@@ -132,7 +132,7 @@ class Pipeline:
         self.sessions.restart(positions, ends or {})
         self._session_log.restart(positions)
         for calls in self._calls:
-            calls.abandon(set(positions))
+            calls.abandon(positions)
         self._timers.resume(positions)
         self._outcomes.release()
 

@@ -60,12 +60,12 @@ class RemoteCalls:
         ticket.forget_record()
         self._running.start(call.call_id, ticket, lambda: self._wait(call))
 
-    async def _wait(self, call: Awaited) -> bool:
-        """Whether the log now has an outcome of the call; `settle` ends this where a result comes first."""
+    async def _wait(self, call: Awaited) -> int | None:
+        """Where the log now has an outcome of the call; `settle` ends this where a result comes first."""
         session = await self._sessions.at(call.partition, call.session_id, call.log_offset)
         turn = session.head.turn if session is not None else None
         if turn is None or turn.pending_call(call.call_id) is None:
-            return False
+            return None
         del session, turn
         left = call.ordered_at + call.timeout - self._shell.clock()
         await asyncio.sleep(left.total_seconds())
@@ -80,8 +80,7 @@ class RemoteCalls:
         headers = cloud_event_headers(
             event, id=call.call_id, source="/headrace/call_tool", at=now, subject=call.session_id
         )
-        await self._outcomes.append(event, headers, call.partition)
-        return True
+        return await self._outcomes.append(event, headers, call.partition)
 
 
 def _timed_out(call: Awaited) -> Failure:

@@ -2,27 +2,39 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from streams.acknowledge import Ticket
 from streams.ports import Fail
 from streams.sessions import NotReachedError
 
-Work = Callable[[], Coroutine[Any, Any, bool]]
-"""Performs a call; whether the log now has an outcome that `settle` will be told of."""
+Work = Callable[[], Coroutine[Any, Any, int | None]]
+"""Performs a call; where its partition of the log now has an outcome of it, or None: there is no new one."""
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A call, and the deliveries that wait for its end: a rebalance delivers the order again."""
+    """A call, and the deliveries that wait for its end: a rebalance delivers the order again.
+
+    Those that have `joined` keep their work: what runs may be for an order that nobody gave, and find nothing to do.
+    """
 
     call_id: str
     partition: int
     work: Work
     tickets: list[Ticket]
-    task: asyncio.Task[bool] | None = None
+    joined: list[tuple[Ticket, Work]] = field(default_factory=list)
+    task: asyncio.Task[int | None] | None = None
+
+    def is_decided(self, begins: Mapping[int, int]) -> bool:
+        """Whether another worker's `decide` has come to the call's outcome: this one's never will."""
+        task = self.task
+        if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+            return False
+        outcome = task.result()
+        return outcome is not None and outcome <= begins.get(self.partition, -1)
 
 
 class RunningCalls:
@@ -37,7 +49,8 @@ class RunningCalls:
         self._fail = fail
         self._calls: dict[str, Call] = {}
         self._waiting: deque[Call] = deque()
-        self._tasks: set[asyncio.Task[bool]] = set()
+        self._tasks: set[asyncio.Task[int | None]] = set()
+        self._begins: Mapping[int, int] = {}
         self._is_closing = False
 
     def __len__(self) -> int:
@@ -54,10 +67,13 @@ class RunningCalls:
         return bool(self._waiting)
 
     def start(self, call_id: str, ticket: Ticket, work: Work) -> None:
-        """Run `work()`; the ticket is done when it ends. A call that is known is joined, not started again."""
+        """Run `work()`; the ticket is done when it ends. A call that is known is joined, not started again.
+
+        Where that one finds nothing to do, `work()` is tried after it.
+        """
         call = self._calls.get(call_id)
         if call is not None:
-            self._join(call, ticket)
+            self._join(call, ticket, work)
             return
         if self._is_closing:
             return
@@ -82,16 +98,22 @@ class RunningCalls:
             call.task.cancel()
             return
         self._waiting.remove(call)
-        for ticket in call.tickets:
-            ticket.done()
+        _done(call)
 
-    def abandon(self, kept: set[int]) -> None:
-        """Stop the calls of partitions that this worker has lost: their new owner makes them again."""
+    def abandon(self, kept: Mapping[int, int]) -> None:
+        """Stop the calls of partitions that this worker has lost: their new owner makes them again.
+
+        Args:
+            kept: the partitions that it has, and the last offset of each in the log that `decide` does not read again.
+        """
+        self._begins = kept
         for call in [call for call in self._calls.values() if call.partition not in kept]:
-            call.tickets.clear()
+            _forget(call)
             if call.task is not None:
                 call.task.cancel()
             # Forgotten at once: an order that came back must not join a call that is being stopped.
+            del self._calls[call.call_id]
+        for call in [call for call in self._calls.values() if call.is_decided(kept)]:
             del self._calls[call.call_id]
         self._waiting = deque(call for call in self._waiting if call.partition in kept)
 
@@ -99,7 +121,7 @@ class RunningCalls:
         """A rebalance began: what is not acknowledged is delivered again, and joins the call that runs."""
         self._forget_waiting()
         for call in self._calls.values():
-            call.tickets.clear()
+            _forget(call)
 
     async def idle(self, timeout_s: float) -> bool:
         """Start no more, and wait until no call runs, `timeout_s` at most; whether none does."""
@@ -111,7 +133,7 @@ class RunningCalls:
 
     async def stop(self) -> None:
         """Cancel all calls without acknowledging their orders."""
-        self.abandon(kept=set())
+        self.abandon(kept={})
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _run(self, call: Call) -> None:
@@ -124,13 +146,13 @@ class RunningCalls:
             del self._calls[call.call_id]
         self._waiting.clear()
 
-    def _join(self, call: Call, ticket: Ticket) -> None:
+    def _join(self, call: Call, ticket: Ticket, work: Work) -> None:
         if call.task is not None and call.task.done():
             ticket.done()
         else:
-            call.tickets.append(ticket)
+            call.joined.append((ticket, work))
 
-    def _finish(self, call: Call, task: asyncio.Task[bool]) -> None:
+    def _finish(self, call: Call, task: asyncio.Task[int | None]) -> None:
         self._tasks.discard(task)
         if self._waiting and len(self._tasks) < self._limit:
             self._run(self._waiting.popleft())
@@ -145,8 +167,23 @@ class RunningCalls:
         elif error is not None:
             self._fail(error)
             return
-        elif not task.result() and is_known:
+        elif is_known and task.result() is None:
             del self._calls[call.call_id]
-        for ticket in call.tickets:
-            ticket.done()
-        call.tickets.clear()
+            again, call.joined = call.joined, []
+            for ticket, work in again:
+                self.start(call.call_id, ticket, work)
+        elif is_known and call.is_decided(self._begins):
+            del self._calls[call.call_id]
+        _done(call)
+
+
+def _done(call: Call) -> None:
+    """Every order of the call counts as done."""
+    for ticket in (*call.tickets, *(ticket for ticket, _ in call.joined)):
+        ticket.done()
+    _forget(call)
+
+
+def _forget(call: Call) -> None:
+    call.tickets.clear()
+    call.joined.clear()

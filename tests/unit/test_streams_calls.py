@@ -21,12 +21,12 @@ class Work:
 
     def __init__(self) -> None:
         self.starts = 0
-        self.end: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.end: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
-    def __call__(self) -> Coroutine[Any, Any, bool]:
+    def __call__(self) -> Coroutine[Any, Any, int | None]:
         return self._run()
 
-    async def _run(self) -> bool:
+    async def _run(self) -> int | None:
         self.starts += 1
         return await self.end
 
@@ -41,7 +41,7 @@ async def test_a_call_is_not_made_twice_until_decide_knows_its_outcome() -> None
     calls.start("c", second, work)
     await settle()
     assert bench.acknowledged == []
-    work.end.set_result(True)
+    work.end.set_result(7)
     await settle()
     calls.start("c", third, work)
     await settle()
@@ -49,7 +49,7 @@ async def test_a_call_is_not_made_twice_until_decide_knows_its_outcome() -> None
     calls.settle("c")
     assert calls.remembered == 0
     again = Work()
-    again.end.set_result(False)
+    again.end.set_result(None)
     calls.start("c", fourth, again)
     await settle()
     assert (calls.remembered, bench.acknowledged) == (0, [0, 1, 2, 3]), "a call that found nothing to do is forgotten"
@@ -66,7 +66,7 @@ async def test_calls_wait_for_a_place_in_their_order() -> None:
     await settle()
     assert calls.is_full
     calls.settle("c1")
-    works[0].end.set_result(True)
+    works[0].end.set_result(7)
     await settle()
     assert [work.starts for work in works] == [1, 0, 1, 0]
     calls.settle("c2")
@@ -84,7 +84,7 @@ async def test_calls_of_lost_partitions_are_stopped_and_not_acknowledged() -> No
     old, new = Work(), Work()
     calls.start("c", first, old)
     await settle()
-    calls.abandon(kept=set())
+    calls.abandon(kept={})
     calls.start("c", second, new)
     await settle()
     assert (new.starts, bench.acknowledged, bench.failures) == (1, [], [])
@@ -101,12 +101,55 @@ async def test_a_call_goes_on_through_a_rebalance() -> None:
     calls.start("c", first, work)
     await settle()
     calls.forget_tickets()
-    calls.abandon(kept={0})
+    calls.abandon(kept={0: -1})
     again = Acknowledger().take(bench.delivery(9))
     calls.start("c", again, work)
-    work.end.set_result(True)
+    work.end.set_result(7)
     await settle()
     assert (work.starts, bench.acknowledged) == (1, [9])
+
+
+async def test_an_order_that_nobody_gave_does_not_stand_for_the_one_that_was() -> None:
+    """It names the same call, and finds nothing to do: the other one, which came meanwhile, is performed after it."""
+    bench = Bench()
+    taken = tickets(bench, 3)
+    calls = RunningCalls(10, bench.failures.append)
+    forged, given, repeated = Work(), Work(), Work()
+    for ticket, work in zip(taken, (forged, given, repeated), strict=True):
+        calls.start("c", ticket, work)
+    forged.end.set_result(None)
+    await settle()
+    assert (given.starts, repeated.starts, bench.acknowledged) == (1, 0, [0])
+    given.end.set_result(5)
+    await settle()
+    assert (repeated.starts, bench.acknowledged) == (0, [0, 1, 2])
+
+
+async def test_a_call_is_forgotten_whose_outcome_another_worker_has_decided() -> None:
+    """This worker's `decide` never comes to it; where the name of the session is used again, so is the call's id.
+
+    The worker was taken for dead while the outcome was on its way, and gets the partition back.
+    """
+    bench = Bench()
+    known, late, waits, again = tickets(bench, 4)
+    calls = RunningCalls(10, bench.failures.append)
+    works = {name: Work() for name in ("known", "late", "waits")}
+    for (name, work), ticket in zip(works.items(), (known, late, waits), strict=True):
+        calls.start(name, ticket, work)
+    works["known"].end.set_result(3)
+    await settle()
+    calls.forget_tickets()
+    calls.abandon(kept={0: 10})
+    assert calls.remembered == 2
+    works["late"].end.set_result(4)
+    works["waits"].end.set_result(11)
+    await settle()
+    assert calls.remembered == 1, "`decide` will come to the outcome at 11"
+    anew = Work()
+    calls.start("known", again, anew)
+    await settle()
+    assert anew.starts == 1
+    await calls.stop()
 
 
 async def test_a_call_that_raises_stops_the_worker() -> None:
