@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from zlib import crc32
 
-from simulation.invariants import Record
+from simulation.invariants import Record, Topics
 
 from schemas.codec import Headers
 from streams.ports import FencedError
@@ -172,6 +172,7 @@ class Broker:
         self._claimed: dict[Place, int] = {}
         self.logs: defaultdict[Place, list[Record]] = defaultdict(list)
         self.committed: dict[Place, int] = {}
+        self._topics = Topics(())
 
     @property
     def is_down(self) -> bool:
@@ -224,6 +225,13 @@ class Broker:
 
     def end(self, place: Place) -> int:
         return len(self.logs[place])
+
+    @property
+    def topics(self) -> Topics:
+        """All that was recorded so far; the same object until there is more."""
+        if self._topics.size != sum(map(len, self.logs.values())):
+            self._topics = Topics(self.records())
+        return self._topics
 
     def records(self) -> Iterator[Record]:
         for log in self.logs.values():

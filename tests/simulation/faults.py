@@ -8,9 +8,12 @@ from typing import NamedTuple, Protocol
 
 from simulation.broker import Broker, Place
 from simulation.bugs import BUG
+from simulation.cast import Applied, draw_applied, draw_team
+from simulation.casts import broadcast, gather
 from simulation.forgery import forge_order, forge_outcome
 from simulation.points import points_of
-from simulation.script import GARBAGE, Applied, Command, Heard, draw_applied, draw_broadcast, draw_command, encoded
+from simulation.script import GARBAGE, Command, Heard, draw_command, encoded
+from simulation.service import Service, disturb
 from simulation.worker import Worker, spawn, stop
 
 from schemas.codec import decode_agent_event, decode_dead_letter
@@ -22,17 +25,20 @@ from schemas.topics import (
     LLM_REQUESTS,
     SESSION_LOG,
     TOOL_CALLS,
+    TOOL_RESULTS,
     USER_MESSAGES,
     Topic,
 )
 from streams.expire import expire_idle
 from streams.ports import Table
 
-PROCESSED = (USER_MESSAGES, BROADCASTS, SESSION_LOG, LLM_REQUESTS, TOOL_CALLS)
+PROCESSED = (USER_MESSAGES, BROADCASTS, SESSION_LOG, LLM_REQUESTS, TOOL_CALLS, TOOL_RESULTS)
 REPEATED = (SESSION_LOG, LLM_REQUESTS, TOOL_CALLS)
 """What workers write: one that dies may write it again."""
 APPROVAL_TAG = b'"type":"approval_requested"'
 QUARANTINE_TAG = b'"cause":"core_error"'
+TEAM_SHARE = 0.3
+"""Of the agents that are applied."""
 MAX_WAIT_S = 4.0
 """More than a rebalance waits for outcomes; less than it waits for what is being recorded, which several exceed."""
 MAX_STALL_S = 8.0
@@ -52,11 +58,15 @@ FAULTS = (
     "forged outcome",
     "bug",
     "silence",
+    "no result",
     "broker down",
     "disk full",
     "expiry",
     "return",
     "broadcast",
+    "gathering",
+    "team",
+    "remote result",
     "agent applied",
     "time passes",
 )
@@ -84,6 +94,8 @@ class Stage(Protocol):
     workers: list[Worker]
     sessions: list[str]
     retired: set[str]
+    service: Service
+    has_team: bool
     sent: list[Command]
     applied: list[Applied]
     rates: dict[str, float]
@@ -171,7 +183,9 @@ def _wait(stage: Stage) -> str:
 
 def send(stage: Stage) -> str:
     broker = stage.broker
-    heard = Heard(stage.sent, lambda: [event.call_id for event in asked(broker)], lambda: _quarantined(broker))
+    heard = Heard(
+        stage.sent, lambda: [event.call_id for event in asked(broker)], lambda: _quarantined(broker), stage.has_team
+    )
     key, value = draw_command(stage.rng, stage.sessions, heard)
     if any(b'"%b"' % name.encode() in value for name in stage.retired):
         return "nothing: its session has expired"
@@ -198,16 +212,10 @@ def _take_down(stage: Stage) -> str:
     return f"for {seconds:.1f} s"
 
 
-def _broadcast(stage: Stage) -> str:
-    number = sum(len(log) for place, log in stage.broker.logs.items() if place[0] == BROADCASTS.name)
-    value = draw_broadcast(stage.rng, number)
-    stage.broker.store((BROADCASTS.name, stage.rng.randrange(stage.broker.partitions)), None, value, [])
-    return value.decode()
-
-
 def _apply(stage: Stage) -> str:
     """An operator applies an agent, or removes one: workers read it when they come to it."""
-    name, spec = draw_applied(stage.rng, len(stage.applied))
+    is_team = stage.has_team and stage.rng.random() < TEAM_SHARE
+    name, spec = draw_team(stage.rng) if is_team else draw_applied(stage.rng, len(stage.applied))
     stage.applied.append((name, spec))
     return f"{name} at {len(stage.applied) - 1}: {'removed' if spec is None else spec.limits}"
 
@@ -290,7 +298,9 @@ def _is_quiet(stage: Stage, name: str) -> bool:
 
 
 RARE: tuple[tuple[str, float, Callable[[Stage], str]], ...] = (
-    ("broadcast", 0.1, _broadcast),
+    ("broadcast", 0.1, broadcast),
+    ("gathering", 0.15, gather),
+    ("remote result", 0.15, disturb),
     ("agent applied", 0.2, _apply),
     ("garbage", 0.15, _garbage),
     ("record repeated", 0.3, _repeat),

@@ -21,12 +21,14 @@ from schemas.codec import (
     decode_command,
     decode_dead_letter,
     decode_session_event,
+    decode_tool_result,
     encode,
 )
 from schemas.dead_letter import DeadLetter
 from schemas.effects import CallModel
 from schemas.events import AgentEvent, TurnCancelled, TurnCompleted, TurnFailed
-from schemas.log import MessageAccepted, ModelCompleted, SessionEvent, SessionExpired
+from schemas.gather import gathering_session_id, own_broadcast_id
+from schemas.log import BroadcastAccepted, MessageAccepted, ModelCompleted, SessionEvent, SessionExpired
 from schemas.refusal import UNREADABLE, RefusedError, check_broadcast
 from schemas.topics import (
     AGENT_EVENTS,
@@ -35,6 +37,7 @@ from schemas.topics import (
     LLM_REQUESTS,
     SESSION_LOG,
     TOOL_CALLS,
+    TOOL_RESULTS,
     USER_MESSAGES,
 )
 from streams.store import HEAD_PREFIX, entry_key, head_key, load, wait_key
@@ -46,6 +49,7 @@ DECODERS: Mapping[str, Callable[[bytes], object]] = {
     SESSION_LOG.name: decode_session_event,
     LLM_REQUESTS.name: decode_call_model,
     TOOL_CALLS.name: decode_call_tool,
+    TOOL_RESULTS.name: decode_tool_result,
 }
 
 
@@ -80,12 +84,22 @@ class Topics:
 
     def __init__(self, records: Iterable[Record]) -> None:
         self.folded: Folded | None = None
+        self.size = 0
+        self._facts: list[tuple[Record, SessionEvent]] | None = None
         self._by_topic: defaultdict[str, list[Record]] = defaultdict(list)
         for record in sorted(records, key=lambda record: (record.partition, record.offset)):
             self._by_topic[record.topic].append(record)
+            self.size += 1
 
     def __getitem__(self, name: str) -> list[Record]:
         return self._by_topic[name]
+
+    @property
+    def facts(self) -> list[tuple[Record, SessionEvent]]:
+        """The records of the session log that are events."""
+        if self._facts is None:
+            self._facts = list(_facts(self))
+        return self._facts
 
 
 def check_answers(topics: Topics) -> None:
@@ -95,10 +109,11 @@ def check_answers(topics: Topics) -> None:
     lived: Counter[str] = Counter()
     accepted: set[tuple[str, str, int]] = set()
     for _, fact in facts(topics):
-        if isinstance(fact, MessageAccepted):
-            name = fact.session_id
-            # A session begins with a message, and its first event has that message's time.
+        name = fact.session_id
+        if isinstance(fact, MessageAccepted | BroadcastAccepted):
+            # A session begins with one of these, and its first event has that one's time.
             lived[name] += begins.get((name, lived[name] + 1)) == fact.at
+        if isinstance(fact, MessageAccepted):
             accepted.add((name, fact.message_id, lived[name]))
     ends: Counter[tuple[str, str, int]] = Counter(
         (event.session_id, event.message_id, life)
@@ -146,8 +161,19 @@ def check_events(topics: Topics, catalog: Catalog) -> None:
     assert published == made, f"published, and not so: {published - made}; made, and not published: {made - published}"
 
 
-def facts(topics: Topics) -> Iterator[tuple[Record, SessionEvent]]:
+def check_ordered(topics: Topics, catalog: Catalog) -> None:
+    """Every call that the log orders is on its topic, where whoever performs it reads it."""
+    ordered = {encode(order) for step in fold(topics, catalog)[1].values() for order in step.effects}
+    there = {record.value for name in (LLM_REQUESTS.name, TOOL_CALLS.name) for record in topics[name]}
+    assert ordered <= there, f"calls that nobody was told to make: {ordered - there}"
+
+
+def facts(topics: Topics) -> list[tuple[Record, SessionEvent]]:
     """The records of the session log that are events."""
+    return topics.facts
+
+
+def _facts(topics: Topics) -> Iterator[tuple[Record, SessionEvent]]:
     for record in topics[SESSION_LOG.name]:
         try:
             event = decode_session_event(record.value or b"")
@@ -212,12 +238,14 @@ def check_agents(topics: Topics, catalog: Catalog, told: Iterable[tuple[Started,
 
 
 def check_transcripts(topics: Topics, catalog: Catalog) -> None:
-    """Every tool call of every transcript has exactly one result."""
+    """Every tool call of every transcript has exactly one result. Of one that gathers, no agent has two."""
     for name, session in fold(topics, catalog)[0].items():
+        gathering = session.head.gathering if session else None
         entries = session.transcript if session else ()
         uses = [use.id for entry in entries if isinstance(entry, AssistantEntry) for use in entry.tool_uses()]
         results = [entry.tool_use_id for entry in entries if isinstance(entry, ToolResultEntry)]
-        assert Counter(uses) == Counter(results), f"session {name}: calls {uses}, results {results}"
+        is_so = Counter(uses) == Counter(results) if gathering is None else len(set(results)) == len(results)
+        assert is_so, f"session {name}: calls {uses}, results {results}"
 
 
 def lives(topics: Topics, catalog: Catalog) -> dict[str, list[int]]:
@@ -245,7 +273,9 @@ def check_calls(
     ends = lives(topics, catalog)
     completed: dict[tuple[str, int], int] = {}
     for record, event in facts(topics):
-        if isinstance(event, ModelCompleted) and (record.topic, record.partition, record.offset) not in late:
+        is_late = (record.topic, record.partition, record.offset) in late
+        # A forged one may name the call of another session, in whose log it is not.
+        if isinstance(event, ModelCompleted) and event.call_id.startswith(f"{event.session_id}/") and not is_late:
             key = (event.call_id, bisect_right(ends.get(event.session_id, []), record.offset))
             completed.setdefault(key, record.offset)
     runs: Counter[tuple[str, int]] = Counter()
@@ -286,15 +316,20 @@ def check_garbage(topics: Topics) -> None:
 
 
 def check_broadcasts(topics: Topics, catalog: Catalog) -> None:
-    """Every broadcast was accepted as a message of each agent that it is for, or is in the dead letters."""
+    """Every broadcast was accepted as a message of each agent that it is for, or gathers, or is in the dead letters."""
     letters = {_letter(record).id for record in topics[DEAD_LETTERS.name]}
     accepted = {event.session_id for _, event in facts(topics) if isinstance(event, MessageAccepted)}
+    gathered = {event.session_id for _, event in facts(topics) if isinstance(event, BroadcastAccepted)}
     for record in topics[BROADCASTS.name]:
         place = place_of(record)
         try:
             broadcast = check_broadcast(record.value, record.at)
         except RefusedError:
             assert place in letters, f"the broadcast {place} was refused, and nobody was told"
+            continue
+        if broadcast.gather != "none":
+            given = own_broadcast_id(broadcast.id or place, broadcast.tenant)
+            assert gathering_session_id(given) in gathered, f"nobody gathers the replies to the broadcast {place}"
             continue
         everybody = set(catalog.agents)
         wanted = set(broadcast.audience) if isinstance(broadcast.audience, tuple) else everybody

@@ -61,14 +61,14 @@ class ScriptedApi:
 
     secrets = ()
 
-    def __init__(self, ask: Ask, draw: Callable[[Random], ModelCompletion], flawed: Callable[[str], None]) -> None:
+    def __init__(self, ask: Ask, draw: Callable[[Random, str], ModelCompletion], flawed: Callable[[str], None]) -> None:
         self._ask = ask
         self._draw = draw
         self._flawed = flawed
 
     async def open(self, body: bytes, call_id: str) -> Response:
         del body
-        drawn = await self._ask(call_id, self._answer)
+        drawn = await self._ask(call_id, lambda rng: self._answer(rng, call_id))
         if isinstance(drawn, ScriptedError):
             raise drawn
         assert isinstance(drawn, tuple)
@@ -82,13 +82,13 @@ class ScriptedApi:
     async def close(self) -> None:
         """Nothing is open."""
 
-    def _answer(self, rng: Random) -> object:
+    def _answer(self, rng: Random, call_id: str) -> object:
         flaw = rng.choice(FLAWS) if rng.random() < FLAW_SHARE else None
         if flaw is not None:
             self._flawed(flaw)
         if flaw == "refused":
             return ScriptedError(faults.of_http_error(HttpError(status=rng.choice(STATUSES), detail="why")))
-        events = events_of(self._draw(rng))
+        events = events_of(self._draw(rng, call_id))
         error = ScriptedError(faults.stream_broken("the connection was lost")) if flaw == "dropped" else None
         data = b"".join(b"event: e\ndata: " + event + b"\n\n" for event in _flawed(events, flaw, rng))
         at = rng.randrange(len(data) + 1)

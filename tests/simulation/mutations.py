@@ -10,11 +10,13 @@ from unittest.mock import patch
 from msgspec.structs import replace
 from simulation.ask_faults import ASK_FAULTS
 from simulation.ask_faults import OFTEN as OFTEN_ASK
+from simulation.cast import IDEMPOTENT
 from simulation.faults import FAULTS as FAULTS_OF_WORLD
 from simulation.plan import Plan
-from simulation.script import IDEMPOTENT
 from simulation.strange_faults import OFTEN as OFTEN_STRANGE
 from simulation.strange_faults import STRANGE
+from simulation.team_faults import OFTEN as OFTEN_TEAM
+from simulation.team_faults import TEAM_FAULTS
 from simulation.tools import ScriptedTools
 from simulation.worker import Lease, Roster
 
@@ -83,14 +85,13 @@ def calls_do_not_wait_for_their_order_to_be_decided() -> Any:
 
 
 def model_calls_do_not_look_whether_they_are_pending() -> Any:
-    async def blind(self: call_model.CallModels, order: Any, partition: int) -> bool:
+    async def blind(self: call_model.CallModels, order: Any, partition: int) -> int | None:
         session = await self._sessions.at(partition, order.session_id, order.log_offset)
         if session is None or session.head.turn is None:
-            return False
+            return None
         outcome = await self._call(order, session, session.head.turn)
         event = call_model._event(order, outcome, self._shell.clock(), 0)
-        await self._outcomes.append(event, [("ce_id", order.call_id.encode())], partition)
-        return True
+        return await self._outcomes.append(event, [("ce_id", order.call_id.encode())], partition)
 
     return patch.object(call_model.CallModels, "_perform", blind)
 
@@ -221,6 +222,7 @@ FAULTS: dict[str, Fault] = (
     }
     | STRANGE
     | ASK_FAULTS
+    | TEAM_FAULTS
 )
 
 
@@ -246,6 +248,7 @@ PLANS = {
 OFTEN = (
     OFTEN_STRANGE
     | OFTEN_ASK
+    | OFTEN_TEAM
     | {
         "the_lease_is_taken_for_granted": frozenset({"pause"}),
         "tools_are_not_claimed": frozenset({"crash"}),

@@ -10,61 +10,26 @@ from typing import NamedTuple
 
 from histories import check_prompt
 from simulation.bugs import BUG
+from simulation.cast import OTHERS, TEAM, TEAM_TOOLS
 from simulation.invariants import Started
 from simulation.model_stream import ScriptedApi, streaming_client
 
-from agents.approval_rule import ApprovalRule
-from agents.catalog import Catalog
-from agents.limits import Limits
 from agents.models.port import DeltaSink, ModelClient, ModelCompletion, ModelFault, ModelOutcome
 from agents.prompt import Prompt
-from agents.spec import AgentSpec
 from agents.tools.port import ToolError
 from schemas.content import AssistantBlock, TextBlock, ToolUseBlock, text_of
 from schemas.failure import Failure, FailureCode
 from schemas.usage import Usage
 
 Command = tuple[bytes | None, bytes]
-IDEMPOTENT = {"add": True, "pay": False, "send": False, "mail": True}
-TURN_S = 30
-ASK_S = 15
-"""Less than people have: some who are asked wait for them."""
-SOON_EXPIRED = ApprovalRule(expires_seconds=20)
-"""At rest people decide about half of what waits; timers end the rest."""
-ASKED = {"assistant": ("writer", "helper"), "writer": ("helper",), "helper": ("writer",)}
-"""Whom each agent may ask; `helper` is not always there."""
-HANDOFFS = {"assistant": ("writer",), "writer": ("assistant",), "helper": ()}
-OTHERS = ("ask_writer", "ask_helper", "hand_off_to_writer")
-"""The tools that are other agents."""
-
-
-def _spec(name: str, instructions: str, approved: Sequence[str], queued: int, calls: int) -> AgentSpec:
-    return AgentSpec(
-        name=name,
-        instructions=instructions,
-        tools=tuple(IDEMPOTENT),
-        agents=ASKED[name],
-        handoffs=HANDOFFS[name],
-        approval=dict.fromkeys(approved, SOON_EXPIRED),
-        limits=Limits(
-            queued_messages=queued,
-            model_calls_per_turn=calls,
-            turn_seconds=TURN_S,
-            asks_per_turn=2,
-            ask_depth=2,
-            ask_seconds=ASK_S,
-            handoffs_per_turn=1,
-        ),
-    )
-
-
-CATALOG = Catalog(
-    {name: _spec(name, "Help.", ("send", "mail"), queued=2, calls=5) for name in ("assistant", "writer")}, "assistant"
-)
-Applied = tuple[str, AgentSpec | None]
-"""A record of `agent-specs`; its offset is its place in the list of all."""
+USED = ("add", "pay", "pay", "send", "mail", "print", "scan", "fly", *OTHERS)
+"""The tools that the model uses; one of them does not exist."""
 SESSIONS = ("a", "b", "c", "d", "e", "f", "g", "h")
 FIRST_WORDS = "answer "
+CHILD = "~"
+"""In the name of a session that another one asks."""
+CALM = 0.7
+"""Of what is said in those: an answer, so that whoever has asked comes further."""
 BAD_RECORDS = (b"", b"{", b"[1]", b'{"text": "no session"}', b'{"session_id": "a"}', b"[" * 100_000)
 GARBAGE = (
     None,
@@ -107,6 +72,8 @@ class Calls:
     happens: Callable[[str], bool] = lambda _: False
     """Whether a fault of such a kind comes now."""
     uses: int = 0
+    has_team: bool = False
+    """Whether there is an agent with a pattern."""
     is_streamed: bool = False
     """Whether the model is behind the worker's real client, as bytes; else the scheduler gives whole outcomes."""
     counts: Counter[str] = field(default_factory=Counter)
@@ -134,7 +101,7 @@ class Calls:
         return str(outcome)
 
     async def complete(self, call_id: str) -> ModelOutcome:
-        outcome = await self._ask(call_id, self._model_outcome, always=True)
+        outcome = await self._ask(call_id, lambda rng: self._model_outcome(rng, call_id), always=True)
         assert isinstance(outcome, ModelCompletion | ModelFault)
         return outcome
 
@@ -153,27 +120,31 @@ class Calls:
         if rng.random() < 0.2:
             self.counts["tool failed"] += 1
             return ToolError("why") if rng.random() < 0.5 else OSError("why")
-        return f"result {rng.random()}{self._bug()}"
+        return f"result {rng.random()}{self.bug()}"
 
-    def _bug(self) -> str:
+    def bug(self) -> str:
         return f" {BUG}" if self.happens("bug") else ""
 
-    def _model_outcome(self, rng: Random) -> ModelOutcome:
+    def _model_outcome(self, rng: Random, call_id: str) -> ModelOutcome:
         if rng.random() < 0.1:
             can_pass = rng.random() < 0.5
             code = FailureCode.OVERLOADED if can_pass else FailureCode.BAD_REQUEST
             failure = Failure(code=code, message="why", retryable=can_pass)
             return ModelFault(failure=failure, model="m", attempts=3 if can_pass else 1, usage=Usage(), cost_micros=0)
-        return self.draw_completion(rng)
+        return self.draw_completion(rng, call_id)
 
-    def draw_completion(self, rng: Random) -> ModelCompletion:
-        content: list[AssistantBlock] = [TextBlock(text=f"{FIRST_WORDS}{rng.random()}{self._bug()}")]
+    def draw_completion(self, rng: Random, call_id: str) -> ModelCompletion:
+        content: list[AssistantBlock] = [TextBlock(text=f"{FIRST_WORDS}{rng.random()}{self.bug()}")]
         stop_reason = rng.choice(["end_turn", "end_turn", "max_tokens", "pause_turn", "refusal"])
-        if rng.random() < 0.55:
+        if CHILD in call_id and rng.random() < CALM:
+            stop_reason = "end_turn"
+        elif rng.random() < 0.55:
             stop_reason = "tool_use"
-            for name in rng.choices(["add", "pay", "pay", "send", "mail", "fly", *OTHERS], k=rng.randint(1, 3)):
+            names = [*USED, *TEAM_TOOLS] if self.has_team else USED
+            for name in rng.choices(names, k=rng.randint(1, 3)):
                 self.uses += 1
-                said = {"message": "what?"} if name in OTHERS and rng.random() < 0.9 else {"n": self.uses}
+                is_other = name in OTHERS or name in TEAM_TOOLS
+                said = {"message": "what?"} if is_other and rng.random() < 0.9 else {"n": self.uses}
                 content.append(ToolUseBlock(id=f"use-{self.uses}", name=name, input=said))
         return ModelCompletion(
             content=tuple(content),
@@ -228,6 +199,7 @@ KINDS = {
     "wrong key": 3,
     "unknown agent": 3,
     "applied agent": 6,
+    "team": 5,
     "end": 1,
     "release": 8,
 }
@@ -240,6 +212,7 @@ class Heard(NamedTuple):
     sent: Sequence[Command]
     approvals: Callable[[], Sequence[str]]
     quarantined: Callable[[], Sequence[str]]
+    has_team: bool = False
 
 
 def draw_command(rng: Random, sessions: Sequence[str], heard: Heard) -> Command:
@@ -266,46 +239,13 @@ def draw_command(rng: Random, sessions: Sequence[str], heard: Heard) -> Command:
             command = key, encoded(session, text="hi", agent="ghost")
         case "applied agent":
             command = key, encoded(session, text="hi", agent="helper")
+        case "team" if heard.has_team:
+            command = key, encoded(session, text="all of you", agent=TEAM)
         case "end":
             command = key, encoded(session, type="end_session")
         case _:
             pass
     return command
-
-
-def draw_applied(rng: Random, number: int) -> Applied:
-    """What becomes of one agent: those that broadcasts are for stay, the other one comes and goes."""
-    name = rng.choice([*CATALOG.files, "helper"])
-    if name == "helper" and rng.random() < 0.4:
-        return name, None
-    approved = rng.choice([(), ("send",), ("add", "send", "mail"), (f"ask_{ASKED[name][0]}",)])
-    instructions = f"Help, as of {number}."
-    return name, _spec(name, instructions, approved, queued=rng.randint(1, 3), calls=rng.randint(1, 5))
-
-
-def catalog_of(applied: Sequence[Applied]) -> Catalog:
-    """The agents of the files, and over them what was applied."""
-    catalog = Catalog(CATALOG.files, CATALOG.default)
-    for offset, (name, spec) in enumerate(applied):
-        catalog.apply(offset, name, spec)
-    return catalog
-
-
-def draw_broadcast(rng: Random, number: int) -> bytes:
-    """A record of `broadcasts`: to all, to some, to some that do not exist, or too late."""
-    fields: dict[str, object] = {"text": "hear"}
-    if rng.random() < 0.7:
-        fields["id"] = f"cast{number}"
-    match rng.randrange(4):
-        case 0:
-            fields["audience"] = ["writer"]
-        case 1:
-            fields["audience"] = ["assistant", "ghost"]
-        case 2 if rng.random() < 0.3:
-            fields["expires_at"] = "2020-01-01T00:00:00Z"
-        case _:
-            pass
-    return json.dumps(fields).encode()
 
 
 def approval(call_id: str, decision: str) -> bytes:

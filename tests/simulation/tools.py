@@ -4,7 +4,8 @@ import asyncio
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from simulation.script import IDEMPOTENT, Calls
+from simulation.cast import IDEMPOTENT, REMOTE
+from simulation.script import Calls
 
 from agents.tools import Tool, Toolbox, tool
 from agents.tools.port import ToolContext, ToolOutcome
@@ -49,7 +50,7 @@ class ScriptedTools(Toolbox):
     """The tools of one worker. Each call must end within its time, however silent its tool is."""
 
     def __init__(self, worker: Caller) -> None:
-        super().__init__(TOOLS)
+        super().__init__(TOOLS, remote=REMOTE)
         self._worker = worker
 
     async def run(self, name: str, input: dict[str, Any], *, context: ToolContext, timeout_s: float) -> ToolOutcome:

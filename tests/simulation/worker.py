@@ -8,9 +8,10 @@ from typing import Any
 
 from msgspec.structs import replace
 from simulation.broker import CHANGELOG, Broker, Outbox, Place
+from simulation.cast import Applied, catalog_of
 from simulation.invariants import Started
 from simulation.loop import sleeper
-from simulation.script import Applied, Calls, catalog_of
+from simulation.script import Calls
 from simulation.tools import ScriptedTools
 
 from schemas.topics import SESSION_LOG

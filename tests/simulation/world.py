@@ -8,25 +8,23 @@ from functools import partial
 from random import Random
 from unittest.mock import patch
 
-from simulation import asks, invariants, outside
-from simulation.broker import CHANGELOG, Broker, Place
+from simulation import invariants
+from simulation.broker import Broker, Place
 from simulation.bugs import planted
+from simulation.cast import Applied, catalog_of, draw_team
+from simulation.checks import check
 from simulation.faults import FAULTS, OFTEN, RATES, Thing, asked, possible_faults
-from simulation.invariants import Topics
 from simulation.loop import VirtualLoop
 from simulation.plan import STEPS, Plan
 from simulation.points import Point, points_of
 from simulation.script import (
-    CATALOG,
-    IDEMPOTENT,
     SESSIONS,
-    Applied,
     Calls,
     Command,
     approval,
-    catalog_of,
     encoded,
 )
+from simulation.service import Service
 from simulation.tools import BACKOFF_S
 from simulation.worker import Worker, spawn, track_tasks, wake
 
@@ -42,7 +40,7 @@ STEPS_AFTER_RETURN = STEPS // 3
 """When the sessions have expired, and people use their names again."""
 MAX_WORKERS = 4
 MAX_PARTITIONS = 4
-ODDS = {"silence": 0.05, "bug": 0.01}
+ODDS = {"silence": 0.05, "bug": 0.01, "no result": 0.3}
 """Of a call that nobody answers, and of an answer that the core cannot handle, where such faults come often."""
 RETENTION = timedelta(days=30)
 WAKE_UP = 0.02
@@ -62,6 +60,7 @@ class World:
             is_streamed=self.rng.random() < 0.5,
             happens=self._happens,
         )
+        self.service = Service(self.broker, partial(self._happens, "no result"), self.calls.bug)
         self.act: dict[Place, int] = {}
         self.acknowledged: list[tuple[str, str, int, int]] = []
         self.sessions = list(SESSIONS)
@@ -71,6 +70,11 @@ class World:
         self.rates = {kind: self.rng.choice(RATES) for kind in FAULTS} | dict.fromkeys(plan.often, OFTEN)
         self.workers: list[Worker] = []
         self.counts: Counter[str] = Counter()
+        if self.rng.random() < self.rates["team"] and "team" not in plan.without:
+            self.applied.append(draw_team(self.rng))
+            self.counts["team"] += 1
+            self.calls.has_team = True
+        self.has_team = self.calls.has_team
         self.crash_points: set[Point] = set()
         self.journal: list[tuple[datetime, Thing, object]] = []
         self.is_at_rest = False
@@ -89,7 +93,7 @@ class World:
         with planted(), patch("agents.tools.toolbox._backoff_s", lambda _: BACKOFF_S):
             with asyncio.Runner(loop_factory=lambda: VirtualLoop(self._seconds)) as runner:
                 runner.run(self._run())
-            _check(self)
+            check(self)
 
     @property
     def is_rebalancing(self) -> bool:
@@ -209,7 +213,7 @@ class World:
                 is_decided = True
                 _say(self, _decisions(self))
                 continue
-            if _pass_time(self):
+            if _pass_time(self) or self.service.catch_up(self.rng):
                 continue
             asleep = [worker for worker in self.workers if worker.is_paused]
             if asleep:
@@ -237,29 +241,6 @@ class World:
         return is_failed or next(possible_things(self), None) is not None
 
 
-def _check(world: World) -> None:
-    assert not world.calls.bad_prompts, world.calls.bad_prompts
-    assert not world.calls.overruns, world.calls.overruns
-    topics, catalog = Topics(world.broker.records()), catalog_of(world.applied)
-    invariants.check_answers(topics)
-    invariants.check_state(topics, catalog, CHANGELOG)
-    invariants.check_transcripts(topics, catalog)
-    invariants.check_events(topics, catalog)
-    invariants.check_agents(topics, catalog, world.calls.told)
-    asks.check_told(topics, catalog)
-    asks.check_asks(topics)
-    asks.check_cancelled(topics, catalog)
-    asks.check_timers(topics, catalog)
-    outside.check_usage(topics, catalog)
-    outside.check_quarantine(topics, catalog)
-    outside.check_orders(topics, catalog, world.calls.started)
-    invariants.check_calls(topics, catalog, world.calls.started, IDEMPOTENT, world.broker.late)
-    invariants.check_refusals(topics, catalog)
-    invariants.check_garbage(topics)
-    invariants.check_broadcasts(topics, CATALOG)
-    invariants.check_acknowledgements(world.acknowledged)
-
-
 def _say(world: World, said: Iterable[bytes]) -> None:
     for value in said:
         world.broker.store((USER_MESSAGES.name, 0), None, value, [])
@@ -273,11 +254,11 @@ def _decisions(world: World) -> list[bytes]:
 
 def _last_words(world: World) -> list[bytes]:
     """What people say when nothing waits for them or for time: they release and use what was quarantined."""
-    sessions, _ = invariants.fold(Topics(world.broker.records()), catalog_of(world.applied))
+    sessions, _ = invariants.fold(world.broker.topics, catalog_of(world.applied))
     said: list[bytes] = []
     for session in filter(None, sessions.values()):
         head = session.head
-        assert head.turn is None, f"{head.turn} waits for ever"
+        assert not head.is_busy, f"{head.turn or head.gathering} waits for ever"
         if head.quarantined is not None:
             said += [encoded(head.session_id, type="release_session"), encoded(head.session_id, text="and now?")]
     return said
@@ -304,6 +285,7 @@ async def _forget(world: World) -> None:
     world.act = {place: world.broker.end(place) for place in world.broker.logs}
     world.sessions = list(SESSIONS)
     world.retired.clear()
+    world.service.forget()
 
 
 def _pass_time(world: World) -> bool:
@@ -344,6 +326,8 @@ def possible_things(world: World) -> Iterator[Thing]:
     if answerable:
         call = world.rng.choice(answerable)
         yield Thing("answer", call.call_id, lambda: call.result.set_result(call.answer(world.rng)))
+    if not world.broker.is_down and world.service.read():
+        yield Thing("serve", "the service", lambda: world.service.answer(world.rng))
 
 
 def _of_worker(world: World, worker: Worker) -> Iterator[Thing]:
