@@ -118,6 +118,8 @@ def readers_stopped(endpoints: Endpoints | None, *, wanted: bool) -> Iterator[No
     """The projections and the gateway take nothing meanwhile; afterwards they go on where they were."""
     running = endpoints.pids if wanted and endpoints is not None else {}
     pids = [running[name] for name in READERS if name in running]
+    # As at Ctrl-C: they must go on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
