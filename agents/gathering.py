@@ -39,6 +39,9 @@ TURN = 1
 
 def begin_gathering(draft: Draft, event: BroadcastAccepted) -> None:
     """Give the broadcast to each agent that it is for. One that was routed again changes nothing."""
+    if is_for_late_joiners(event):
+        _join(draft, event)
+        return
     if draft.head.gathering is not None:
         if draft.head.gathering.broadcast_id != event.broadcast_id:
             _refuse(draft, event)
@@ -73,6 +76,36 @@ def begin_gathering(draft: Draft, event: BroadcastAccepted) -> None:
     _end_if_enough(draft)
 
 
+def is_for_late_joiners(event: SessionEvent) -> bool:
+    """Whether it begins nothing: what was not routed is not told again."""
+    return isinstance(event, BroadcastAccepted) and event.for_late_joiners
+
+
+def _join(draft: Draft, event: BroadcastAccepted) -> None:
+    """Give the broadcast to agents that came later. Where the gathering has ended, nobody waits for what they say."""
+    gathering = draft.head.gathering
+    if gathering is None or gathering.broadcast_id != event.broadcast_id:
+        return
+    found = reached(draft.catalog.as_of(event.specs_offset), event.audience, event.tenant).agents
+    new = tuple(agent for agent in found if agent not in gathering.agents)
+    new = new[: MAX_GATHERED_AGENTS - len(gathering.agents)]
+    agents, is_open = (*gathering.agents, *new), gathering.is_open
+    draft.set(
+        gathering=replace(
+            gathering,
+            agents=agents,
+            waiting=(*gathering.waiting, *new) if is_open else gathering.waiting,
+            missing=tuple(name for name in gathering.missing if name not in new),
+            needed=gathering.needed + (len(new) if gathering.wants_all else 0),
+        )
+    )
+    share = each_share(event.budget_micros, len(agents))
+    for agent in new:
+        number = agents.index(agent) + 1
+        asked_by = _asked_by(draft, number, _depth(event)) if is_open else None
+        _deliver(draft, event, agent, asked_by, share)
+
+
 def _refuse(draft: Draft, event: BroadcastAccepted) -> None:
     draft.refusal = id_in_use(event)
     if event.asked_by is not None:
@@ -97,7 +130,9 @@ def _share(event: BroadcastAccepted, agents: int) -> dict[str, int]:
     return {name: amount // agents for name, amount in whole.items() if not isinstance(amount, UnsetType)}
 
 
-def _deliver(draft: Draft, event: BroadcastAccepted, agent: str, asked_by: AskedBy, budget_micros: int | None) -> None:
+def _deliver(
+    draft: Draft, event: BroadcastAccepted, agent: str, asked_by: AskedBy | None, budget_micros: int | None
+) -> None:
     child = reply_session_id(event.broadcast_id, agent)
     draft.facts.append(
         MessageAccepted(

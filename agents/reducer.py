@@ -25,7 +25,7 @@ from agents.failures import (
     unexpected_stop,
     unknown_agent,
 )
-from agents.gathering import begin_gathering, gathering_went_on
+from agents.gathering import begin_gathering, gathering_went_on, is_for_late_joiners
 from agents.model_call import call_model
 from agents.pattern_turn import go_on_at_once
 from agents.quarantine import release
@@ -78,7 +78,7 @@ def reduce(catalog: Catalog, session: Session | None, event: SessionEvent, offse
     An event that the state already reflects changes nothing and orders nothing.
     """
     if session is None:
-        if not isinstance(event, MessageAccepted | BroadcastAccepted):
+        if not isinstance(event, MessageAccepted | BroadcastAccepted) or is_for_late_joiners(event):
             return _without_session(event)
         session = Session(Head(session_id=event.session_id, log_offset=-1, updated_at=event.at))
     elif offset <= session.head.log_offset:

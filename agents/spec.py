@@ -9,7 +9,7 @@ from agents.approval_rule import ApprovalRule
 from agents.budget import EXCEED_BUDGET, Budget
 from agents.limits import Limits
 from agents.patterns import Pattern, asked_agents, needs
-from schemas.gather import Agents, AudienceOf
+from schemas.gather import MAX_DEADLINE_SECONDS, Agents, AudienceOf
 from schemas.ids import AgentName, Capability, TenantName, ToolName
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
@@ -34,6 +34,8 @@ class AgentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     An agent with a `pattern` calls no model, so it has none, and neither instructions nor tools: it asks the agents
     that the pattern names.
 
+    With `broadcast_replay_seconds` it gets, when it is applied, the broadcasts of so long before that were for it.
+
     `capabilities` are words that others look for it by, and the schemas say what it takes and answers, as JSON Schema;
     `tenant` is whose agent it is, where it is not everybody's.
     """
@@ -50,6 +52,7 @@ class AgentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     agents: tuple[AgentName, ...] = ()
     handoffs: tuple[AgentName, ...] = ()
     broadcasts: bool | Agents | AudienceOf = False
+    broadcast_replay_seconds: Annotated[int, msgspec.Meta(ge=0, le=MAX_DEADLINE_SECONDS)] = 0
     approval: tuple[ToolName, ...] | dict[ToolName, ApprovalRule] = ()
     max_output_tokens: Annotated[int, msgspec.Meta(ge=1, le=128_000)] = DEFAULT_MAX_OUTPUT_TOKENS
     limits: Limits = Limits()

@@ -100,6 +100,11 @@ def projection_group(settings: Settings, name: str) -> str:
     return f"{group_id(settings)}-project-{name}"
 
 
+def joining_group(settings: Settings) -> str:
+    """The consumer group of the worker that gives agents what they missed."""
+    return f"{group_id(settings)}-joining"
+
+
 def changelog_topic_name(settings: Settings, table: str = SESSIONS_TABLE) -> str:
     """The changelog of a table, as Faust names it."""
     return f"{group_id(settings)}-{table}-changelog"

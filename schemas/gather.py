@@ -92,6 +92,9 @@ MessageHops = Annotated[
 ]
 IsLate = Annotated[bool, Meta(description="Whether the gathering had ended before: then it is not among its replies.")]
 SenderAgent = Annotated[str, Meta(description="The agent that sends it, which does not get it.")]
+ForLateJoiners = Annotated[
+    bool, Meta(description="Whether it was accepted before, and is told again for agents that came after that.")
+]
 GatherDeadline = Annotated[datetime, Meta(description="When the gathering ends with what there is.")]
 WhyOver = Annotated[
     Literal["gathered", "exhausted", "deadline", "cancelled"],

@@ -52,6 +52,7 @@ from schemas.fields import (
 from schemas.gather import (
     Audience,
     BroadcastBudget,
+    ForLateJoiners,
     Gather,
     GatherDeadline,
     Hops,
@@ -108,6 +109,7 @@ class BroadcastAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True, t
     budget_micros: BroadcastBudget | None = None
     asked_by: Asker = None
     sender: SenderAgent | None = None
+    for_late_joiners: ForLateJoiners = False
 
 
 class CancelRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="cancel_requested"):

@@ -6,31 +6,21 @@ that gathers replies becomes a fact of the session that gathers them, which asks
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 from agents.audience import Reached, each_share, reached, visible
 from agents.catalog import Catalog
-from schemas.codec import Headers, cloud_event_headers
-from schemas.commands import Broadcast, UserMessage
+from schemas.commands import Broadcast
 from schemas.dead_letter import Cause, command_id_of
-from schemas.gather import (
-    DEFAULT_DEADLINE_SECONDS,
-    MAX_DEADLINE_SECONDS,
-    MAX_GATHERED_AGENTS,
-    gathering_session_id,
-    own_broadcast_id,
-    reply_session_id,
-)
-from schemas.ids import BROADCAST_ID, derived_message_id
-from schemas.log import BroadcastAccepted
+from schemas.gather import MAX_GATHERED_AGENTS, own_broadcast_id
+from schemas.ids import derived_message_id
 from schemas.refusal import RefusedError, check_broadcast
 from schemas.topics import USER_MESSAGES
 from streams.acknowledge import Acknowledger, finish_when_durable
+from streams.broadcast_records import accepted, headers_of, message_of
 from streams.dead_letter import DeadLetters
 from streams.ports import Delivery, Shell
 from streams.session_log import SessionLog
 from streams.storms import DEFAULT_BROADCASTS_PER_MINUTE, Storms
-from streams.trace import traceparent_of
 
 
 class RouteBroadcasts:
@@ -99,67 +89,16 @@ class RouteBroadcasts:
     async def _send(
         self, broadcast: Broadcast, broadcast_id: str, agent: str, budget_micros: int | None, delivery: Delivery
     ) -> asyncio.Future[int]:
-        session_id = reply_session_id(broadcast_id, agent)
-        message = UserMessage(
-            session_id=session_id,
-            id=session_id,
-            text=broadcast.text,
-            content=broadcast.content,
-            agent=agent,
-            user_id=broadcast.sender,
-            tenant=broadcast.tenant,
-            metadata={**broadcast.metadata, BROADCAST_ID: broadcast_id},
-            hops=broadcast.hops + 1,
-            budget_micros=budget_micros,
-        )
-        headers = self._headers(message, session_id, delivery, broadcast_id)
-        return await self._shell.append(USER_MESSAGES, message, session_id, headers)
+        message = message_of(broadcast, broadcast_id, agent, budget_micros)
+        headers = headers_of(message, message.session_id, delivery, broadcast_id, self._shell.clock())
+        return await self._shell.append(USER_MESSAGES, message, message.session_id, headers)
 
     async def _gather(self, broadcast: Broadcast, broadcast_id: str, delivery: Delivery) -> asyncio.Future[int]:
         at = self._shell.clock()
-        session_id = gathering_session_id(broadcast_id)
-        event = BroadcastAccepted(
-            session_id=session_id,
-            broadcast_id=broadcast_id,
-            content=broadcast.blocks,
-            gather=broadcast.gather,
-            deadline=deadline_of(broadcast, at),
-            at=at,
-            audience=broadcast.audience,
-            sent_at=delivery.at,
-            user_id=broadcast.sender,
-            tenant=broadcast.tenant,
-            metadata=broadcast.metadata,
-            traceparent=traceparent_of(delivery.headers, broadcast_id),
-            specs_offset=self._catalog.read_to,
-            reply_to=broadcast.reply_to,
-            hops=broadcast.hops,
-            budget_micros=broadcast.budget_micros,
-        )
-        headers = self._headers(event, _place(delivery), delivery, broadcast_id)
-        partition = self._shell.outbox.partition_of(session_id.encode())
+        event = accepted(broadcast, broadcast_id, delivery, at, specs_offset=self._catalog.read_to)
+        headers = headers_of(event, _place(delivery), delivery, broadcast_id, at)
+        partition = self._shell.outbox.partition_of(event.session_id.encode())
         return await self._session_log.append(event, headers, partition)
-
-    def _headers(
-        self, record: UserMessage | BroadcastAccepted, id: str, delivery: Delivery, broadcast_id: str
-    ) -> Headers:
-        return cloud_event_headers(
-            record,
-            id=id,
-            source="/headrace/route_broadcast",
-            at=self._shell.clock(),
-            subject=record.session_id,
-            traceparent=traceparent_of(delivery.headers, broadcast_id),
-        )
-
-
-def deadline_of(broadcast: Broadcast, now: datetime) -> datetime:
-    """When the gathering ends; a time that is too far away is brought near."""
-    latest = now + timedelta(seconds=MAX_DEADLINE_SECONDS)
-    given = broadcast.deadline if broadcast.deadline is not None else DEFAULT_DEADLINE_SECONDS
-    if isinstance(given, int):
-        return min(now + timedelta(seconds=given), latest)
-    return min(given if given.tzinfo is not None else given.replace(tzinfo=UTC), latest)
 
 
 def _place(delivery: Delivery) -> str:

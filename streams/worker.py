@@ -33,6 +33,7 @@ from streams.lease import HeartbeatLease
 from streams.pipeline import Capacity, Pipeline
 from streams.ports import Shell, Table
 from streams.publisher import Publisher
+from streams.replay_broadcasts import ReplayBroadcasts
 from streams.roster import Roster
 
 log = structlog.get_logger(__name__)
@@ -150,6 +151,7 @@ class _Worker:
             asyncio.create_task(roster.run()),
             asyncio.create_task(until_it_ends(app)),
             asyncio.create_task(self._announce(announce, roster, starting)),
+            asyncio.create_task(self._replay(ReplayBroadcasts(settings, shell, self._catalog), starting)),
         ]
         for chore in chores:
             chore.add_done_callback(self._ended)
@@ -224,6 +226,12 @@ class _Worker:
         await asyncio.wait([starting])
         if not starting.cancelled() and starting.exception() is None:
             await announce.run(roster.changed)
+
+    async def _replay(self, replay: ReplayBroadcasts, starting: "asyncio.Task[None]") -> None:
+        """Agents are given what they missed by a worker that works."""
+        await asyncio.wait([starting])
+        if not starting.cancelled() and starting.exception() is None:
+            await replay.run()
 
     async def _renew(self, fence: Fence, lease: HeartbeatLease) -> None:
         while True:
