@@ -1,4 +1,4 @@
-"""A worker of a bench's own, with another model than the stack's: on its brokers, and on topics of its own."""
+"""Workers of a bench's own, on the stack's brokers: on topics of their own, or with another model than the stack's."""
 
 import asyncio
 import os
@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from turns import Target
@@ -18,9 +20,74 @@ from headrace.stack.endpoints import Endpoints
 from headrace.topics import apply_topics, expected_topics
 from runtime.settings import Settings
 
-READY_S = 60.0
-POLL_S = 0.05
-STOP_S = 20.0
+READY_S = 600.0
+"""Tables of a million sessions are read within it."""
+STOP_S = 60.0
+POLL_S = 0.01
+
+
+@dataclass
+class BenchWorker:
+    """A worker on the topics of this run, with a name and a data directory of its own."""
+
+    settings: Settings
+    model: str
+    data_dir: Path
+    name: str = "bench"
+    process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def log(self) -> Path:
+        return self.data_dir.with_suffix(".log")
+
+    async def start(self) -> float:
+        """Start it; the seconds until it takes records."""
+        environment = {
+            **os.environ,
+            "HEADRACE_BROKERS": self.settings.brokers,
+            "HEADRACE_TOPIC_PREFIX": self.settings.topic_prefix,
+            "HEADRACE_DATA_DIR": str(self.data_dir),
+            "HEADRACE_NAME": self.name,
+            "HEADRACE_STORE": self.settings.store,
+            "HEADRACE_STANDBY_REPLICAS": str(self.settings.standby_replicas),
+            "ANTHROPIC_BASE_URL": self.model,
+            "ANTHROPIC_API_KEY": "simulated",
+        }
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(  # noqa: ASYNC220  # It starts in a millisecond.
+                [sys.executable, "-m", "headrace", "worker"], env=environment, stdout=log, stderr=log
+            )
+        marker = self.data_dir / "worker.ready"
+        async with asyncio.timeout(READY_S):
+            while not (marker.exists() and marker.read_text() == str(self.pid)):
+                if self.process.poll() is not None:
+                    raise SystemExit(f"the worker ended: {self.log.read_text()}")
+                await asyncio.sleep(POLL_S)
+        return time.perf_counter() - started
+
+    async def kill(self) -> None:
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        await self._end(signal.SIGTERM)
+
+    async def _end(self, how: signal.Signals) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(how)
+            await asyncio.to_thread(self.process.wait, STOP_S)
+
+    def resident_mb(self, what: str = "VmRSS") -> float:
+        """Its resident memory now; with `VmHWM`, when it was most."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        return int(fields[what].split()[0]) / 1024
 
 
 @asynccontextmanager
@@ -29,35 +96,17 @@ async def own_worker(endpoints: Endpoints, model: str) -> AsyncIterator[Target]:
     settings = Settings(brokers=endpoints.kafka, topic_prefix=f"bench-{uuid.uuid4().hex[:8]}-", replication=1)
     await apply_topics(settings)
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
-        process = _start(settings, model, Path(folder))
+        worker = BenchWorker(settings, model, Path(folder) / "worker")
         try:
-            await _ready(process, Path(folder))
-            pids = {"worker": process.pid, **{name: pid for name, pid in endpoints.pids.items() if name == "kafka"}}
-            yield Target(settings.brokers, settings.topic_prefix, [process.pid], pids=pids)
+            await worker.start()
+            pids = {"worker": worker.pid, **{name: pid for name, pid in endpoints.pids.items() if name == "kafka"}}
+            yield Target(settings.brokers, settings.topic_prefix, [worker.pid], pids=pids)
         finally:
-            process.send_signal(signal.SIGTERM)
-            await asyncio.to_thread(process.wait, STOP_S)
-            async with admin(settings) as client:
-                await client.delete_topics([topic.name for topic in expected_topics(settings)])
+            await worker.stop()
+            await delete_topics(settings)
 
 
-def _start(settings: Settings, model: str, folder: Path) -> "subprocess.Popen[bytes]":
-    environment = {
-        **os.environ,
-        "HEADRACE_BROKERS": settings.brokers,
-        "HEADRACE_TOPIC_PREFIX": settings.topic_prefix,
-        "HEADRACE_DATA_DIR": str(folder),
-        "HEADRACE_NAME": "bench",
-        "ANTHROPIC_BASE_URL": model,
-        "ANTHROPIC_API_KEY": "simulated",
-    }
-    with (folder / "worker.log").open("ab") as log:
-        return subprocess.Popen([sys.executable, "-m", "headrace", "worker"], env=environment, stdout=log, stderr=log)
-
-
-async def _ready(process: "subprocess.Popen[bytes]", folder: Path) -> None:
-    async with asyncio.timeout(READY_S):
-        while not (folder / "worker.ready").exists():
-            if process.poll() is not None:
-                raise SystemExit(f"the worker ended: {(folder / 'worker.log').read_text()}")
-            await asyncio.sleep(POLL_S)
+async def delete_topics(settings: Settings) -> None:
+    """All topics of a run."""
+    async with admin(settings) as client:
+        await client.delete_topics([topic.name for topic in expected_topics(settings)])

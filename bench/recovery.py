@@ -12,21 +12,17 @@ as the baseline, how long a bare consumer takes to read the same changelog in th
 
 import argparse
 import asyncio
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiokafka
 import uvloop
 from copied_sessions import Names, copy_sessions
+from own_worker import BenchWorker, delete_topics
 from turns import TEXTS, Target, Turns
 
 from headrace.stack.endpoints import Endpoints, read_endpoints
@@ -34,67 +30,6 @@ from headrace.topics import apply_topics
 from runtime.kafka import changelog_topic_name
 from runtime.settings import Settings
 from runtime.settings.values import user_data_dir
-
-READY_S = 600.0
-POLL_S = 0.01
-
-
-@dataclass
-class BenchWorker:
-    """A worker on the topics of this run, with a name and a data directory of its own."""
-
-    settings: Settings
-    model: str
-    data_dir: Path
-    name: str = "bench"
-    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
-
-    @property
-    def pid(self) -> int:
-        assert self.process is not None
-        return self.process.pid
-
-    async def start(self) -> float:
-        """Start it; the seconds until it takes records."""
-        environment = {
-            **os.environ,
-            "HEADRACE_BROKERS": self.settings.brokers,
-            "HEADRACE_TOPIC_PREFIX": self.settings.topic_prefix,
-            "HEADRACE_DATA_DIR": str(self.data_dir),
-            "HEADRACE_NAME": self.name,
-            "HEADRACE_STORE": self.settings.store,
-            "HEADRACE_STANDBY_REPLICAS": str(self.settings.standby_replicas),
-            "ANTHROPIC_BASE_URL": self.model,
-            "ANTHROPIC_API_KEY": "simulated",
-        }
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        started = time.perf_counter()
-        with self.data_dir.with_suffix(".log").open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: ASYNC220  # It starts in a millisecond.
-                [sys.executable, "-m", "headrace", "worker"], env=environment, stdout=log, stderr=log
-            )
-        marker = self.data_dir / "worker.ready"
-        async with asyncio.timeout(READY_S):
-            while not (marker.exists() and marker.read_text() == str(self.pid)):
-                if self.process.poll() is not None:
-                    raise SystemExit(f"the worker ended: see {log.name}")
-                await asyncio.sleep(POLL_S)
-        return time.perf_counter() - started
-
-    async def kill(self) -> None:
-        await self._end(signal.SIGKILL)
-
-    async def stop(self) -> None:
-        await self._end(signal.SIGTERM)
-
-    async def _end(self, how: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(how)
-        await asyncio.to_thread(self.process.wait)
-
-    def resident_mb(self) -> float:
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 async def read_changelog(settings: Settings) -> tuple[int, float]:
@@ -139,26 +74,38 @@ async def answer(turns: Turns, names: Names, numbers: Iterable[int]) -> None:
 
 async def measure(endpoints: Endpoints, sessions: int, home: Path) -> None:
     assert endpoints.model is not None
+    began = time.perf_counter()
     settings, names = await filled(endpoints, sessions, home)
+    print(f"{sessions:>9,} sessions  written in {time.perf_counter() - began:.0f} s", flush=True)
+    try:
+        await measure_restarts(settings, names, sessions, endpoints.model, home / names.run)
+    finally:
+        await delete_topics(settings)
+        shutil.rmtree(home / names.run)
+
+
+async def measure_restarts(settings: Settings, names: Names, sessions: int, model: str, home: Path) -> None:
+    """One restart for each store, and the baseline."""
     copies = names.firsts(start=max(names.firsts().values()) + 1)
     assert max(copies.values()) < sessions, f"expected more sessions than {sessions}: some for each partition"
-    kept = home / names.run / "kept"
     for what, directory, store in (
-        ("rocksdb, tables empty", kept, "rocksdb"),
-        ("rocksdb, tables kept", kept, "rocksdb"),
-        ("memory", home / names.run / "memory", "memory"),
+        ("rocksdb, tables empty", home / "kept", "rocksdb"),
+        ("rocksdb, tables kept", home / "kept", "rocksdb"),
+        ("memory", home / "memory", "memory"),
     ):
-        worker = BenchWorker(settings.model_copy(update={"store": store}), endpoints.model, directory)
-        async with Turns(Target(settings.brokers, settings.topic_prefix, [])) as turns:
-            started = time.perf_counter()
-            ready_s = await worker.start()
-            await answer(turns, names, copies.values())
-            answered_s = time.perf_counter() - started
-        resident_mb = worker.resident_mb()
-        await worker.kill()
+        worker = BenchWorker(settings.model_copy(update={"store": store}), model, directory)
+        try:
+            async with Turns(Target(settings.brokers, settings.topic_prefix, [])) as turns:
+                started = time.perf_counter()
+                ready_s = await worker.start()
+                await answer(turns, names, copies.values())
+                answered_s = time.perf_counter() - started
+            resident_mb, most_mb = worker.resident_mb(), worker.resident_mb("VmHWM")
+        finally:
+            await worker.kill()
         print(
             f"{sessions:>9,} sessions  {what:21}  ready {ready_s:6.2f} s  answers {answered_s:6.2f} s  "
-            f"{resident_mb:6.0f} MB resident",
+            f"{resident_mb:6.0f} MB resident, {most_mb:.0f} at most",
             flush=True,
         )
     count, seconds = await read_changelog(settings)

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import uvloop
 from copied_sessions import Names
-from recovery import BenchWorker, answer, filled
+from own_worker import BenchWorker, delete_topics
+from recovery import answer, filled
 from stack import cpu_seconds
 from turns import TEXTS, Target, Turns
 
@@ -185,11 +186,14 @@ def written_bytes(pids: list[int]) -> int:
 async def measure(endpoints: Endpoints, home: Path, arguments: argparse.Namespace) -> None:
     assert endpoints.model is not None
     filled_settings, names = await filled(endpoints, arguments.sessions, home)
-    for store in arguments.store:
-        for _ in range(arguments.rounds):
-            for standbys in arguments.standby_replicas:
-                settings = filled_settings.model_copy(update={"store": store, "standby_replicas": standbys})
-                await (cost if arguments.cost else takeovers)(settings, names, endpoints.model, home, arguments)
+    try:
+        for store in arguments.store:
+            for _ in range(arguments.rounds):
+                for standbys in arguments.standby_replicas:
+                    settings = filled_settings.model_copy(update={"store": store, "standby_replicas": standbys})
+                    await (cost if arguments.cost else takeovers)(settings, names, endpoints.model, home, arguments)
+    finally:
+        await delete_topics(filled_settings)
 
 
 async def main() -> None:
