@@ -1,11 +1,12 @@
 """Records of any topic, read from the beginning, from now on, or as far as they go; shown as one line or one object."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from headrace.connect import assign_at_beginning, assign_at_end, consumer, partitions_of
 from headrace.errors import UsageError
@@ -15,6 +16,8 @@ from schemas.topics import TOPICS, Topic
 
 MAX_LINE_CHARACTERS = 400
 """Of a record that is shown to a person; programs get all of it."""
+
+POLL_MS = 1_000
 
 _SHOWN_FIRST = ("type", "session_id", "seq", "text")
 
@@ -41,13 +44,35 @@ async def read_topic(settings: Settings, topic: Topic) -> AsyncGenerator[Consume
     """Every record that is in the topic at the moment of the call, partition by partition as they come."""
     async with consumer(settings) as client:
         partitions = await partitions_of(client, topic_name(settings, topic))
-        ends = await client.end_offsets(partitions)
-        await assign_at_beginning(client, partitions)
-        while any([await client.position(partition) < end for partition, end in ends.items()]):
-            for partition, records in (await client.getmany(timeout_ms=1_000)).items():
-                for record in records:
-                    if record.offset < ends[partition]:
-                        yield record
+        async with aclosing(read_partitions(client, partitions)) as records:
+            async for record in records:
+                yield record
+
+
+async def read_partitions(
+    client: AIOKafkaConsumer, partitions: Collection[TopicPartition], since_ms: int | None = None
+) -> AsyncGenerator[ConsumerRecord]:
+    """Every record that these partitions have at the moment of the call, as they come.
+
+    With `since_ms`, in milliseconds since 1970, only from the first one on that was written then or later.
+    """
+    ends = await client.end_offsets(partitions)
+    if since_ms is None:
+        begins = await client.beginning_offsets(partitions)
+    else:
+        found = await client.offsets_for_times(dict.fromkeys(partitions, since_ms))
+        begins = {partition: ends[partition] if one is None else one.offset for partition, one in found.items()}
+    left = {partition for partition in partitions if begins[partition] < ends[partition]}
+    if left:
+        client.assign(left)
+    for partition in left:
+        client.seek(partition, begins[partition])
+    while left:
+        for partition, records in (await client.getmany(timeout_ms=POLL_MS)).items():
+            for record in records:
+                if record.offset < ends[partition]:
+                    yield record
+        left = {partition for partition in left if await client.position(partition) < ends[partition]}
 
 
 def body_of(value: bytes | None) -> Any:

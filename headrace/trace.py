@@ -1,14 +1,16 @@
 """What a session's turns did, and the sessions of those that they asked: a tree, from the agent events."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
-import msgspec
+from aiokafka import ConsumerRecord
 from msgspec import UNSET, Struct
 
+from headrace.connect import consumer, partitions_of
 from headrace.errors import HeadraceError
-from headrace.records import read_topic
+from headrace.records import read_partitions
+from runtime.kafka import partition_for, topic_name
 from runtime.settings import Settings
 from schemas.codec import decode_agent_event
 from schemas.events import (
@@ -22,12 +24,13 @@ from schemas.events import (
     TurnCompleted,
     TurnFailed,
 )
+from schemas.refusal import UNREADABLE
 from schemas.topics import AGENT_EVENTS
 
 MAX_DEPTH = 100
 """Far more than agents may ask each other; records that somebody else wrote must not make the tree endless."""
-CUT = 160
-"""Ids of children begin like their parent's, of which a long one is cut: this much stays at any depth."""
+CLOCKS_APART_MS = 300_000
+"""A record has the time of the worker that wrote it. Another one may have answered, by a clock of its own."""
 ENDS = {TurnCompleted: "completed", TurnFailed: "failed", TurnCancelled: "cancelled"}
 
 
@@ -72,25 +75,54 @@ class TracedTurn(Struct, frozen=True, kw_only=True, omit_defaults=True):
 async def read_trace(settings: Settings, session_id: str) -> tuple[TracedTurn, ...]:
     """The turns of a session that the brokers have now, oldest first, each with what it asked.
 
+    Read are the partition of the session, and from when it first asked, those of the sessions that it asked.
+
     Raises:
         NotTracedError: there are none.
         StartBrokersError, ApplyTopicsError: there are no brokers, or no topic.
     """
-    # What a session asks is in other partitions, and may be there before the event that names it is read.
-    events: defaultdict[str, dict[int, AgentEvent]] = defaultdict(dict)
-    async for record in read_topic(settings, AGENT_EVENTS):
-        try:
-            event = decode_agent_event(record.value or b"")
-        except msgspec.DecodeError:
-            continue
-        if event.session_id == session_id or event.session_id.startswith(session_id[:CUT]):
-            events[event.session_id].setdefault(event.seq, event)
-    if session_id not in events:
+    reading = _Reading()
+    async with consumer(settings) as client:
+        partitions = await partitions_of(client, topic_name(settings, AGENT_EVENTS))
+        wanted, since_ms = {session_id}, None
+        for _ in range(MAX_DEPTH):
+            of_wanted = {partitions[partition_for(name.encode(), len(partitions))] for name in wanted}
+            async for record in read_partitions(client, of_wanted, since_ms):
+                reading.take(record, wanted)
+            wanted, since_ms = reading.asked()
+            if not wanted:
+                break
+    if session_id not in reading.events:
         raise NotTracedError(
             f"session {session_id} has no agent events on these brokers: correct the id (its case counts), the "
             "brokers, or the topic prefix"
         )
-    return trace_of(session_id, {name: found.values() for name, found in events.items()})
+    return trace_of(session_id, {name: found.values() for name, found in reading.events.items()})
+
+
+class _Reading:
+    """The events of sessions that were read, by session and `seq`, and the sessions that these asked since."""
+
+    def __init__(self) -> None:
+        self.events: defaultdict[str, dict[int, AgentEvent]] = defaultdict(dict)
+        self._asked_at_ms: dict[str, int] = {}
+
+    def take(self, record: ConsumerRecord, wanted: Collection[str]) -> None:
+        try:
+            event = decode_agent_event(record.value or b"")
+        except UNREADABLE:
+            return
+        if event.session_id not in wanted:
+            return
+        self.events[event.session_id].setdefault(event.seq, event)
+        if isinstance(event, ToolCalled) and isinstance(event.child_session_id, str):
+            self._asked_at_ms.setdefault(event.child_session_id, record.timestamp)
+
+    def asked(self) -> tuple[set[str], int]:
+        """The sessions that were asked and have not been read, and a time before any of them began."""
+        new = {name: at_ms for name, at_ms in self._asked_at_ms.items() if name not in self.events}
+        self._asked_at_ms = {}
+        return set(new), max(0, min(new.values(), default=0) - CLOCKS_APART_MS)
 
 
 def trace_of(
