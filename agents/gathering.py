@@ -7,7 +7,7 @@ nobody. What comes after the end is recorded as late.
 
 from typing import Any
 
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from agents.accounts import rest_of_bill
@@ -152,7 +152,8 @@ def _deliver(
             budget_micros=budget_micros,
         )
     )
-    draft.publish_about(BroadcastDelivered, TURN, event.broadcast_id, agent, child_session_id=child)
+    late = UNSET if asked_by is not None else True
+    draft.publish_about(BroadcastDelivered, TURN, event.broadcast_id, agent, child_session_id=child, late=late)
 
 
 def _asked_by(draft: Draft, number: int, depth: int) -> AskedBy:

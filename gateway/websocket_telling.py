@@ -88,9 +88,12 @@ def _of_event(event: AgentEvent, position: Position) -> Iterator[Told]:
         case HandedOff():
             yield Status(**turn, agent=event.to_agent, state="running", call_id=event.call_id, reason=event.reason)
         case BroadcastDelivered():
-            yield Status(**turn, agent=event.agent, state="running")
+            yield Status(
+                **turn, agent=event.agent, state="completed" if event.late is True else "running", reason="delivered"
+            )
         case BroadcastReplied():
-            yield Status(**turn, agent=event.agent, state="completed" if event.late else "running")
+            said = "replied with an error" if event.is_error else "replied"
+            yield Status(**turn, agent=event.agent, state="completed" if event.late else "running", reason=said)
         case BroadcastCompleted():
             yield Status(**turn, agent=event.agent, state="completed", reason=event.reason)
         case BudgetExceeded():

@@ -17,6 +17,8 @@ from schemas.events import (
     AgentEvent,
     ApprovalAnswered,
     ApprovalRequested,
+    BroadcastCompleted,
+    BroadcastDelivered,
     HandedOff,
     ToolCalled,
     ToolReturned,
@@ -24,6 +26,7 @@ from schemas.events import (
     TurnCompleted,
     TurnFailed,
 )
+from schemas.gather import GATHERER
 from schemas.refusal import UNREADABLE
 from schemas.topics import AGENT_EVENTS
 
@@ -115,7 +118,7 @@ class _Reading:
         if event.session_id not in wanted:
             return
         self.events[event.session_id].setdefault(event.seq, event)
-        if isinstance(event, ToolCalled) and isinstance(event.child_session_id, str):
+        if isinstance(event, ToolCalled | BroadcastDelivered) and isinstance(event.child_session_id, str):
             self._asked_at_ms.setdefault(event.child_session_id, record.timestamp)
 
     def asked(self) -> tuple[set[str], int]:
@@ -137,13 +140,17 @@ def trace_of(
 
 
 def _turn(own: list[AgentEvent], events: Mapping[str, Iterable[AgentEvent]], depth: int) -> TracedTurn:
+    if isinstance(own[0], BroadcastDelivered | BroadcastCompleted):
+        return _gathering(own, events, depth)
     first, last = own[0], own[-1]
     end = last if isinstance(last, TurnCompleted | TurnFailed | TurnCancelled) else None
     calls = [event for event in own if isinstance(event, ToolCalled)]
     asked: list[TracedTurn] = []
     for call in calls:
         if isinstance(call.child_session_id, str) and depth < MAX_DEPTH:
-            asked += trace_of(call.child_session_id, events, call.call_id, depth + 1)
+            # What gathers the replies to a broadcast does so for one call, under the broadcast's name.
+            message_id = None if call.child_session_id.endswith(f":{GATHERER}") else call.call_id
+            asked += trace_of(call.child_session_id, events, message_id, depth + 1)
     handed = [event.to_agent for event in own if isinstance(event, HandedOff)]
     return TracedTurn(
         session_id=first.session_id,
@@ -158,6 +165,28 @@ def _turn(own: list[AgentEvent], events: Mapping[str, Iterable[AgentEvent]], dep
         tool_calls=sum(call.child_session_id is UNSET for call in calls),
         error=end.error.message if isinstance(end, TurnFailed) else "",
         waits_for="" if end is not None else _waiting(own),
+        asked=tuple(asked),
+    )
+
+
+def _gathering(own: list[AgentEvent], events: Mapping[str, Iterable[AgentEvent]], depth: int) -> TracedTurn:
+    """What became of a broadcast; its agents are what it asked."""
+    first = own[0]
+    end = next((event for event in own if isinstance(event, BroadcastCompleted)), None)
+    asked: list[TracedTurn] = []
+    for event in own:
+        if isinstance(event, BroadcastDelivered) and depth < MAX_DEPTH:
+            asked += trace_of(event.child_session_id, events, event.child_session_id, depth + 1)
+    missing = f"no reply from {', '.join(end.missing)}" if end is not None and end.missing else ""
+    return TracedTurn(
+        session_id=first.session_id,
+        turn_id=first.turn_id,
+        agent=GATHERER,
+        status="running" if end is None else end.reason,
+        started_at=first.at,
+        ended_at=None if end is None else end.at,
+        asked_cost_micros=0 if end is None else end.cost_micros,
+        error=missing,
         asked=tuple(asked),
     )
 

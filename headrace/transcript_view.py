@@ -86,7 +86,7 @@ class TranscriptView:
     def _show_gathering(self, item: BroadcastDelivered | BroadcastReplied | BroadcastCompleted) -> None:
         match item:
             case BroadcastDelivered():
-                self._note(f"⇉ {item.agent}", "cyan")
+                self._note(f"⇉ {item.agent}{' (late)' if item.late is True else ''}", "cyan")
             case BroadcastReplied():
                 late = " (late)" if item.late else ""
                 self._note(f"← {item.agent}{late}: {_short(item.content)}", "red" if item.is_error else "green")

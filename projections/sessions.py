@@ -81,10 +81,8 @@ def _fields(event: AgentEvent) -> dict[str, str]:
             fields |= {"status": "running", "agent": event.to_agent}
         case BudgetExceeded():
             fields |= {"status": "running"}
-        case BroadcastDelivered():
-            fields |= {"status": "running", "agent": GATHERER}
-        case BroadcastReplied():
-            fields |= {"status": "completed" if event.late else "running", "agent": GATHERER}
+        case BroadcastDelivered() | BroadcastReplied():
+            fields |= {"status": "completed" if event.late is True else "running", "agent": GATHERER}
         case BroadcastCompleted() | TurnCompleted():
             fields |= {"status": "completed"}
         case TurnFailed():

@@ -169,9 +169,13 @@ class TurnCancelled(AgentEventFields, frozen=True, kw_only=True, tag="turn_cance
 
 
 class BroadcastDelivered(AgentEventFields, frozen=True, kw_only=True, tag="broadcast_delivered"):
-    """A broadcast that gathers replies was given to `agent`, which answers in the session `child_session_id`."""
+    """A broadcast that gathers replies was given to `agent`, which answers in the session `child_session_id`.
+
+    With `late` the agent came when the gathering had ended: it answers there, and nobody waits for it.
+    """
 
     child_session_id: ReplySession
+    late: IsLate | UnsetType = UNSET
 
 
 class BroadcastReplied(AgentEventFields, frozen=True, kw_only=True, tag="broadcast_replied"):

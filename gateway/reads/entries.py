@@ -32,7 +32,7 @@ from schemas.events import (
 from schemas.failure import Failure
 from schemas.fields import BudgetAction, BudgetLimit, BudgetReserved, BudgetScope, BudgetSpent, BudgetUnit, DecidedHow
 from schemas.ids import call_id
-from schemas.log import MessageAccepted, ModelCompleted
+from schemas.log import BroadcastAccepted, MessageAccepted, ModelCompleted
 
 At = Annotated[datetime, msgspec.Meta(description="When.")]
 MessageId = Annotated[str, msgspec.Meta(description="The user message that it belongs to.")]
@@ -198,7 +198,7 @@ def answers_wanted(events: Iterable[AgentEvent]) -> list[datetime]:
 def entries(
     events: Iterable[AgentEvent],
     never_started: Container[str],
-    messages: Mapping[str, MessageAccepted],
+    messages: Mapping[str, MessageAccepted | BroadcastAccepted],
     said: Mapping[Call, ModelCompleted],
 ) -> Iterator[Entry]:
     """What is read, in its order.
@@ -206,11 +206,11 @@ def entries(
     Args:
         events: of the session, in the order of their `seq`.
         never_started: turns of messages that were turned away, or cancelled while they waited: they have only an end.
-        messages: by id.
+        messages: by id; the broadcast that a session gathers replies to is one.
         said: what the model said, by the id and the time of its call.
     """
     for event in events:
-        if isinstance(event, TurnStarted) or event.turn_id in never_started:
+        if _begins(event) or event.turn_id in never_started:
             yield user_message(event.message_id, event.turn_id, messages.get(event.message_id), event.at)
         match event:
             case TurnStarted():
@@ -257,7 +257,9 @@ def entries(
                 assert_never(event)
 
 
-def user_message(message_id: str, turn_id: str | None, message: MessageAccepted | None, at: datetime) -> Said:
+def user_message(
+    message_id: str, turn_id: str | None, message: MessageAccepted | BroadcastAccepted | None, at: datetime
+) -> Said:
     """The message as it is read; `at` is said where it is not stored."""
     if message is None:
         return Said(at=at, message_id=message_id, turn_id=turn_id, text=None)
@@ -269,6 +271,13 @@ def user_message(message_id: str, turn_id: str | None, message: MessageAccepted 
         text=text_of(message.content),
         images=images,
         user_id=message.user_id,
+    )
+
+
+def _begins(event: AgentEvent) -> bool:
+    """Whether it is the first about its message. Of a broadcast, nothing says so but its number."""
+    return isinstance(event, TurnStarted) or (
+        isinstance(event, BroadcastDelivered | BroadcastCompleted) and event.seq == 1
     )
 
 
@@ -304,7 +313,8 @@ def _gathered(event: BroadcastDelivered | BroadcastReplied | BroadcastCompleted)
     place = {**_common(event), "agent": event.agent}
     match event:
         case BroadcastDelivered():
-            return Gathered(**place, state="delivered", child_session_id=event.child_session_id)
+            is_late = event.late is True
+            return Gathered(**place, state="delivered", child_session_id=event.child_session_id, late=is_late)
         case BroadcastReplied():
             return Gathered(
                 **place,

@@ -15,8 +15,8 @@ from gateway.reads.paging import NextCursor, Offset, PageQuery, page, read_curso
 from gateway.route import Route
 from gateway.scopes import Scope
 from schemas.codec import decode_session_event
-from schemas.events import AgentEvent
-from schemas.log import MessageAccepted, ModelCompleted
+from schemas.events import AgentEvent, BroadcastCompleted, BroadcastDelivered
+from schemas.log import BroadcastAccepted, MessageAccepted, ModelCompleted
 
 MAX_PAGE_BYTES = 8 << 20
 """A page that would be larger is shorter: one message has 512 KiB at most, and an answer about 100 KB."""
@@ -71,10 +71,20 @@ async def get_transcript(request: web.Request, parts: Parts, caller: Caller) -> 
     )
 
 
-async def _messages(parts: Parts, session_id: str, events: list[AgentEvent]) -> dict[str, MessageAccepted]:
+async def _messages(
+    parts: Parts, session_id: str, events: list[AgentEvent]
+) -> dict[str, MessageAccepted | BroadcastAccepted]:
     rows = await parts.database.fetch("transcript_messages", session_id, messages_wanted(events))
-    facts = [decode_session_event(row["body"].encode()) for row in rows]
-    return {fact.message_id: fact for fact in facts if isinstance(fact, MessageAccepted)}
+    if any(isinstance(event, BroadcastDelivered | BroadcastCompleted) for event in events):
+        rows = [*rows, *await parts.database.fetch("transcript_broadcast", session_id)]
+    found: dict[str, MessageAccepted | BroadcastAccepted] = {}
+    for row in rows:
+        match decode_session_event(row["body"].encode()):
+            case MessageAccepted() as message:
+                found[message.message_id] = message
+            case BroadcastAccepted() as broadcast:
+                found[broadcast.broadcast_id] = broadcast
+    return found
 
 
 async def _said(parts: Parts, session_id: str, events: list[AgentEvent]) -> dict[tuple[str, datetime], ModelCompleted]:

@@ -40,7 +40,7 @@ def _print(turn: "TracedTurn", now: datetime) -> None:
     from rich.tree import Tree
 
     def line(of: "TracedTurn") -> Text:
-        colour = {"completed": "green", "running": "yellow"}.get(of.status, "red")
+        colour = {"completed": "green", "gathered": "green", "running": "yellow"}.get(of.status, "red")
         return Text.assemble(
             (of.agent, "bold"), " ", (of.status, colour), f" {of.details(now)}", (f" {of.turn_id}", "dim")
         )

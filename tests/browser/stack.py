@@ -29,6 +29,12 @@ model = "claude-sonnet-5-5"
 instructions = "Be brief."
 tools = ["calculator", "current_time"]
 
+[chair]
+description = "Puts questions to all."
+model = "claude-haiku-5-5"
+instructions = "Ask all."
+broadcasts = ["assistant", "clerk"]
+
 [clerk]
 description = "Asks before it calculates."
 model = "claude-haiku-5-5"

@@ -8,6 +8,7 @@ from team import Team
 
 from agents.approval_rule import ApprovalRule
 from agents.budget import EXCEED_BUDGET, Budget
+from agents.spec import AgentSpec
 from headrace.trace import TracedTurn, trace_of
 from schemas.content import ToolUseBlock
 from schemas.failure import FailureCode
@@ -84,3 +85,23 @@ def test_a_session_has_all_its_turns() -> None:
     parent.model_says("one")
     parent.say("m2", agent="nobody")
     assert [(turn.turn_id, turn.status) for turn in told(world)] == [("s1/1", "completed"), ("s1/2", "failed")]
+
+
+def test_a_broadcast_has_the_agents_that_it_reached() -> None:
+    """Under the turn that sent it, or by itself; who did not reply is named."""
+    chair = AgentSpec(name="chair", instructions="Ask.", broadcasts=True)
+    world = Team(catalog(chair, agent("ada"), agent("bob")))
+    parent = world.session("s1")
+    parent.say("m1")
+    world.hear(parent.model_says(ToolUseBlock(id="u1", name="broadcast", input={"message": "why?", "quorum": 1})))
+    world.deliver()
+    world.clock.forward(2)
+    world.hear(world.session("s1~1.2:bob").model_says("because", tokens=7))
+    world.deliver()
+    (turn,) = told(world)
+    (gathering,) = turn.asked
+    assert (gathering.session_id, gathering.agent, gathering.status) == ("s1~1.2:@", "@", "gathered")
+    assert [(one.agent, one.status) for one in gathering.asked] == [("ada", "cancelled"), ("bob", "completed")]
+    assert gathering.details(NOW) == "2.00 s, 0 tokens, $0.000000, with all it asked $0.000002, no reply from ada"
+    (alone,) = trace_of("s1~1.2:@", {name: session.seen for name, session in world.sessions.items()})
+    assert alone == gathering

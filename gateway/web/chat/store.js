@@ -46,7 +46,7 @@ async function start(store) {
   store.feed = follow(store.id, "0-0", {
     entry: (record) => {
       if (!take(store.conversation, record)) return;
-      if (record.type.startsWith("turn_")) settle(store, record);
+      if (/^(turn|broadcast)_/.test(record.type)) settle(store, record);
       show(store);
     },
     state: (connection) => { store.connection.value = connection; },

@@ -20,7 +20,7 @@ export function Tool({ step, onDecide }) {
       ${took !== null && html`<span class="took">${duration(took)}</span>`}</summary>
     <div class="inside">
       <div><h3>Input</h3><${Json} value=${step.input ?? {}} label="Input" /></div>
-      ${step.child !== null && html`<p><a href=${link("sessions", step.child)}>What the asked agent did</a></p>`}
+      ${step.child !== null && html`<p><a href=${link("sessions", step.child)}>${step.child.endsWith(":@") ? "What the agents replied" : "What the asked agent did"}</a></p>`}
       ${step.result !== null && html`<div><h3>${step.status === "error" ? "Error, as the model is told it" : "Result"}</h3><${Json} value=${step.result} label="Result" /></div>`}
     </div>
   </details>`;

@@ -2,10 +2,11 @@
 import { html, useState } from "../lib/html.js";
 import { between, capital, cost, count, duration, moment, sentence, tokens } from "../lib/format.js";
 import { link } from "../lib/router.js";
-import { isOpen, stepsOf } from "../lib/conversation.js";
+import { GATHERER, isOpen, stepsOf } from "../lib/conversation.js";
 import { Notice, ProblemNotice } from "../parts/notice.js";
 import { Status } from "../parts/status.js";
 import { Prose } from "./prose.js";
+import { Reply } from "./reply.js";
 import { cancel, decide, send, sendAgain } from "./store.js";
 import { Tool } from "./tool.js";
 
@@ -20,10 +21,11 @@ export function Turn({ store, message, onEdit }) {
       action=${html`<button class="button small" type="button" onClick=${() => sendAgain(store, message)}>Send again</button>`} />`}
     ${(message.status === "sending" || message.status === "queued") && html`<${Waiting} store=${store} message=${message} />`}
     ${message.turn !== null && html`<div class="answer">
-      <div class="answer-head"><strong>${sentence(message.agent)}</strong>
+      <div class="answer-head"><strong>${message.agent === GATHERER ? "Replies of agents" : sentence(message.agent)}</strong>
         ${["waiting", "failed", "cancelled"].includes(message.status) && html`<${Status} name=${message.status} />`}</div>
       ${steps.map((step) => step.kind === "tool"
         ? html`<${Tool} key=${step.number} step=${step} onDecide=${(...call) => decide(store, ...call)} />`
+        : step.kind === "reply" ? html`<${Reply} key=${step.number} step=${step} />`
         : step.text && html`<div key=${step.number} class=${writes && step === last ? "writing" : ""} data-text><${Prose} text=${step.text} /></div>`)}
       ${thinks && html`<div class="thinking" role="img" aria-label="The agent is thinking"><i></i><i></i><i></i></div>`}
       <${End} store=${store} message=${message} onEdit=${onEdit} />
@@ -38,6 +40,13 @@ function Waiting({ store, message }) {
     ${message.status === "queued" && behind && html`<button class="link-button" type="button" onClick=${() => cancel(store, message)}>Take it back</button>`}</div>`;
 }
 
+const WHY_OVER = {
+  gathered: "As many replied as were asked for.",
+  exhausted: "Too few answered, and there is nobody left to wait for.",
+  deadline: "The time was over.",
+  cancelled: "Somebody cancelled it.",
+};
+
 function End({ store, message, onEdit }) {
   const { end } = message;
   if (!end) return null;
@@ -49,6 +58,7 @@ function End({ store, message, onEdit }) {
   ].filter(Boolean);
   return html`
     ${end.type === "turn_failed" && html`<${Failed} store=${store} message=${message} onEdit=${onEdit} />`}
+    ${end.type === "broadcast_completed" && html`<p class="muted small">${WHY_OVER[end.reason]}${end.missing.length > 0 ? ` No reply from ${end.missing.join(", ")}.` : ""}</p>`}
     ${end.type === "turn_cancelled" && html`<p class="muted small">Stopped${end.by ? ` by ${end.by}` : ""}${end.reason ? `: ${end.reason}` : "."}</p>`}
     <div class="turn-foot">
       ${facts.map((fact) => html`<span>${fact}</span>`)}

@@ -11,6 +11,8 @@ export const newConversation = () => ({
   turns: new Map(),
 });
 
+/** Stands for an agent where the replies to a broadcast are gathered. */
+export const GATHERER = "@";
 const ENDS = { turn_completed: "completed", turn_failed: "failed", turn_cancelled: "cancelled" };
 
 export const isOpen = (message) => ["sending", "queued", "running", "waiting"].includes(message.status);
@@ -46,7 +48,7 @@ export function take(conversation, record) {
   conversation.at = record.at;
   const message = addMessage(conversation, { id: record.message_id, text: null, at: record.at });
   message.turn = record.turn_id;
-  message.agent = record.agent;
+  message.agent = record.type.startsWith("broadcast_") ? GATHERER : record.agent;
   const turn = turnOf(conversation, record.turn_id);
   switch (record.type) {
     case "turn_started":
@@ -79,6 +81,24 @@ export function take(conversation, record) {
         result: record.content,
         endedAt: record.at,
       });
+      break;
+    case "broadcast_delivered":
+      message.startedAt ??= record.at;
+      if (!record.late) message.status = "running";
+      Object.assign(replyOf(turn, record), { startedAt: record.at, child: record.child_session_id, status: record.late ? "done" : "running" });
+      break;
+    case "broadcast_replied":
+      Object.assign(replyOf(turn, record), {
+        status: record.is_error ? "error" : "done",
+        text: record.content,
+        late: record.late,
+        endedAt: record.at,
+      });
+      break;
+    case "broadcast_completed":
+      message.status = "completed";
+      message.end = record;
+      message.endedAt = record.at;
       break;
     default:
       if (record.type in ENDS) end(message, turn, record);
@@ -124,6 +144,15 @@ function turnOf(conversation, id) {
   let turn = conversation.turns.get(id);
   if (!turn) conversation.turns.set(id, (turn = { steps: new Map(), ended: false }));
   return turn;
+}
+
+/** What one agent replies to a broadcast: a step, in the order in which they got it. */
+function replyOf(turn, { agent }) {
+  const known = [...turn.steps.values()].find((step) => step.kind === "reply" && step.agent === agent);
+  if (known) return known;
+  const step = { kind: "reply", agent, child: null, status: "running", text: null, late: false, startedAt: null, endedAt: null };
+  turn.steps.set(turn.steps.size + 1, step);
+  return step;
 }
 
 /** The step of a call; `call_id` is `{turn_id}/{step}`. */

@@ -10,7 +10,7 @@ import { Status } from "../parts/status.js";
 import { barOf, briefOf, groupByTurn } from "./turns.js";
 
 const PER_PAGE = 200;
-const ENDS = { turn_completed: "completed", turn_failed: "failed", turn_cancelled: "cancelled" };
+const ENDS = { turn_completed: "completed", turn_failed: "failed", turn_cancelled: "cancelled", broadcast_completed: "completed" };
 
 export function Timeline({ id }) {
   const path = `/v1/sessions/${encodeURIComponent(id)}`;

@@ -1,6 +1,7 @@
 // A session's records, turn by turn, each with its place in the turn's time. Pure.
 
-const INTO_TURN = ["message_accepted"];
+/** What becomes a turn, and where its record has the id of the message that the turn is about. */
+const INTO_TURN = { message_accepted: "message_id", broadcast_accepted: "broadcast_id" };
 
 /** The turn of a record: its own, or that of its call, `{turn_id}/{step}`. */
 function turnIdOf(record) {
@@ -21,7 +22,7 @@ export function groupByTurn(records) {
   }
   const groups = new Map();
   for (const record of records) {
-    const id = turnIdOf(record) ?? (INTO_TURN.includes(record.type) ? turnOfMessage.get(record.body?.message_id) : null) ?? "";
+    const id = turnIdOf(record) ?? turnOfMessage.get(record.body?.[INTO_TURN[record.type]]) ?? "";
     if (!groups.has(id)) groups.set(id, { id, records: [], messageId: null });
     const group = groups.get(id);
     group.records.push(record);
@@ -44,10 +45,12 @@ export function barOf(record, { from, to }) {
 }
 
 /** What a record says in a few words. */
-export function briefOf({ body }) {
+export function briefOf({ type, body }) {
   if (!body) return "";
   const text = typeof body.content === "string" ? body.content : textOf(body.content);
-  const parts = [body.tool, body.error?.code ?? body.failure?.code, body.model, body.decision, body.reason, body.text ?? text, toolsOf(body.content)];
+  const agent = type.startsWith("broadcast_") && type !== "broadcast_completed" ? body.agent : null;
+  const replies = body.replies ? `${body.replies.length} of ${body.replies.length + body.missing.length} replied` : null;
+  const parts = [agent, replies, body.late && "late", body.tool, body.error?.code ?? body.failure?.code, body.model, body.decision, body.reason, body.text ?? text, toolsOf(body.content)];
   return parts.filter(Boolean).join(" · ").replace(/\s+/g, " ").slice(0, 180);
 }
 
