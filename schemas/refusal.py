@@ -98,6 +98,12 @@ def check_broadcast(value: bytes | None, now: datetime) -> Broadcast:
     if broadcast.id is not None and len(own_broadcast_id(broadcast.id, broadcast.tenant)) > MAX_BROADCAST_ID_CHARS:
         error_text = f"expected `id`, with its tenant before it, to have at most {MAX_BROADCAST_ID_CHARS} characters"
         raise RefusedError(Cause.NOT_VALID, f"{error_text}: send it again with a shorter one")
+    whose = tenant_of_session(broadcast.id) if broadcast.id is not None and broadcast.tenant is None else None
+    if whose is not None:
+        error_text = (
+            f"expected an `id` of no tenant, as the broadcast is, got `{broadcast.id}`, which is one of `{whose}`"
+        )
+        raise RefusedError(Cause.NOT_VALID, f"{error_text}: name the tenant, or send it with another id")
     _check_gathering(broadcast, now)
     return broadcast
 

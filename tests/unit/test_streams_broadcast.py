@@ -110,6 +110,7 @@ async def test_deadlines(deadline: str | None, seconds: int) -> None:
         ({"hops": 5}, Cause.TOO_MANY_HOPS),
         ({"hops": -1}, Cause.NOT_VALID),
         ({"budget_micros": 0}, Cause.NOT_VALID),
+        ({"id": "acme:b1"}, Cause.NOT_VALID),
         ({"deadline": 30}, Cause.NOT_VALID),
         ({"reply_to": "s1"}, Cause.NOT_VALID),
         ({"gather": "some"}, Cause.NOT_VALID),
