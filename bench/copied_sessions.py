@@ -68,6 +68,8 @@ async def copy_sessions(settings: Settings, names: Names, count: int) -> int:
         max_batch_size=MAX_BATCH_BYTES,
         max_request_size=8 << 20,
         request_timeout_ms=FILL_TIMEOUT_MS,
+        # A busy broker loses its partitions for a moment: what is sent again then must not be there twice.
+        enable_idempotence=True,
     )
     await producer.start()
     try:

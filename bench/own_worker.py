@@ -28,12 +28,13 @@ POLL_S = 0.01
 
 @dataclass
 class BenchWorker:
-    """A worker on the topics of this run, with a name and a data directory of its own."""
+    """A worker on the topics of this run, with a name and a data directory of its own, and the code of `checkout`."""
 
     settings: Settings
     model: str
     data_dir: Path
     name: str = "bench"
+    checkout: Path | None = None
     process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     @property
@@ -53,8 +54,7 @@ class BenchWorker:
             "HEADRACE_TOPIC_PREFIX": self.settings.topic_prefix,
             "HEADRACE_DATA_DIR": str(self.data_dir),
             "HEADRACE_NAME": self.name,
-            "HEADRACE_STORE": self.settings.store,
-            "HEADRACE_STANDBY_REPLICAS": str(self.settings.standby_replicas),
+            **self._options(),
             "ANTHROPIC_BASE_URL": self.model,
             "ANTHROPIC_API_KEY": "simulated",
         }
@@ -62,7 +62,11 @@ class BenchWorker:
         started = time.perf_counter()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: ASYNC220  # It starts in a millisecond.
-                [sys.executable, "-m", "headrace", "worker"], env=environment, stdout=log, stderr=log
+                [sys.executable, "-m", "headrace", "worker"],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                cwd=self.checkout,
             )
         marker = self.data_dir / "worker.ready"
         async with asyncio.timeout(READY_S):
@@ -71,6 +75,11 @@ class BenchWorker:
                     raise SystemExit(f"the worker ended: {self.log.read_text()}")
                 await asyncio.sleep(POLL_S)
         return time.perf_counter() - started
+
+    def _options(self) -> dict[str, str]:
+        """Only what was set for this run: another checkout may not know the others."""
+        names = self.settings.model_fields_set & {"store", "standby_replicas"}
+        return {f"HEADRACE_{name.upper()}": str(getattr(self.settings, name)) for name in names}
 
     async def kill(self) -> None:
         await self._end(signal.SIGKILL)
