@@ -4,7 +4,7 @@ from aiokafka import TopicPartition
 from msgspec import Struct
 
 from headrace.connect import admin, consumer, partitions_of
-from projections.catalog import PROJECTIONS
+from projections.catalog import needed
 from runtime.kafka import projection_group, topic_name
 from runtime.settings import Settings
 
@@ -21,7 +21,7 @@ class PartitionStatus(Struct, frozen=True, kw_only=True):
 
 
 async def projection_status(settings: Settings) -> list[PartitionStatus]:
-    """Every projection and partition.
+    """Every projection that is needed, and every partition.
 
     Raises:
         StartBrokersError: no broker answers.
@@ -29,7 +29,7 @@ async def projection_status(settings: Settings) -> list[PartitionStatus]:
     """
     found = []
     async with consumer(settings) as client, admin(settings) as groups:
-        for projection in PROJECTIONS.values():
+        for projection in needed(settings).values():
             committed = await groups.list_consumer_group_offsets(projection_group(settings, projection.name))
             for topic in projection.topics:
                 name = topic_name(settings, topic)

@@ -16,7 +16,7 @@ from headrace.development.options import gateway_url
 from headrace.errors import HeadraceError
 from headrace.projection_status import projection_status
 from headrace.stack.endpoints import FILE_NAME, read_endpoints
-from projections.catalog import PROJECTIONS
+from projections.catalog import needed
 from projections.errors import ProjectionError, StoreUnavailableError
 from projections.migrations import require_migrated
 from projections.projection import TableProjection
@@ -87,7 +87,7 @@ async def _check_projections(settings: Settings) -> AsyncIterator[Check]:
     """Of those whose store is set: whether anybody writes them, and how far they are behind."""
     chosen = [
         name
-        for name, projection in PROJECTIONS.items()
+        for name, projection in needed(settings).items()
         if (settings.postgres if isinstance(projection, TableProjection) else settings.redis) is not None
     ]
     if not chosen:

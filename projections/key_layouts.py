@@ -2,6 +2,9 @@
 
 from msgspec import Struct
 
+from agents.shared_budgets import SPENT_PREFIX
+from projections.budgets import BUDGETS
+from projections.budgets import LIFETIME_MS as BUDGET_LIFETIME_MS
 from projections.calls import DAY_MS
 from projections.live import LIFETIME_MS as FEED_LIFETIME_MS
 from projections.live import LIVE
@@ -58,6 +61,7 @@ LAYOUTS: dict[str, Layout] = {
             (Kind("user:", SUMMARY_LIFETIME_MS, "members"),),
         )
     ),
+    BUDGETS.name: Layout(groups=((Kind(SPENT_PREFIX, BUDGET_LIFETIME_MS, "minute"),),)),
     STATISTICS.name: Layout(
         together=(
             Kind("statistics:progress", 0, "rebuilt"),

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import structlog
 
-from projections.catalog import PROJECTIONS
+from projections.catalog import PROJECTIONS, needed
 from projections.errors import StoreUnavailableError
 from projections.loop import FIRST_WAIT_S, LONGEST_WAIT_S, Stopped, Store, follow, pause
 from projections.migrations import require_migrated
@@ -74,12 +74,12 @@ async def project(settings: Settings, stopping: asyncio.Event, names: Collection
 
 
 def _chosen(settings: Settings, names: Collection[str]) -> list[Projection]:
-    """Those that are named, or all whose store is set."""
+    """Those that are named, or all that are needed and whose store is set."""
     if names:
         return [PROJECTIONS[name] for name in names]
     chosen = [
         projection
-        for projection in PROJECTIONS.values()
+        for projection in needed(settings).values()
         if (settings.postgres if isinstance(projection, TableProjection) else settings.redis) is not None
     ]
     if not chosen:

@@ -1,9 +1,10 @@
-"""Reads the agents and tools that the settings name."""
+"""Reads the agents, tools and shared budgets that the settings name."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from agents.directory import Directory
+from agents.shared_budgets import BudgetsFileError, SharedBudget, parse_budgets
 from agents.tools import Toolbox, built_in_tools, load_tools
 from agents.tools.configuration import ToolConfiguration
 from agents.tools.find_agents import find_agents_tool
@@ -15,7 +16,7 @@ from agents.tools.toolbox import ToolServer
 from runtime.agent_files import read_catalog
 from runtime.settings import Settings
 
-__all__ = ["read_catalog", "read_toolbox"]
+__all__ = ["read_budgets", "read_catalog", "read_toolbox"]
 
 
 def read_toolbox(
@@ -37,6 +38,20 @@ def read_toolbox(
     servers = _mcp_servers(outside, environment) if outside.mcp and environment is not None else ()
     ours = [*built_in_tools(_configuration(settings)), find_agents_tool(directory or Directory()), *loaded]
     return Toolbox(ours, remote=outside.remote.values(), servers=servers)
+
+
+def read_budgets(path: Path | None) -> tuple[SharedBudget, ...]:
+    """The shared budgets of a file.
+
+    Raises:
+        BudgetsFileError: it cannot be read, or does not declare budgets.
+    """
+    if path is None:
+        return ()
+    try:
+        return parse_budgets(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BudgetsFileError(f"{path}: cannot be read: {error}") from None
 
 
 def _mcp_servers(outside: OutsideTools, environment: Mapping[str, str]) -> Iterable[ToolServer]:

@@ -1,5 +1,6 @@
 """call_model: performs `CallModel`, thousands at a time, and appends each outcome to the session log."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -11,7 +12,7 @@ import structlog
 from agents import asks, broadcasting
 from agents.catalog import Catalog
 from agents.models.port import ModelClient, ModelCompletion, ModelFault, ModelOutcome
-from agents.prompt import build_prompt
+from agents.prompt import Prompt, build_prompt
 from agents.session import CallKind, Session, Turn
 from agents.spec import AgentSpec
 from schemas.codec import cloud_event_headers, decode_call_model, encode
@@ -19,7 +20,7 @@ from schemas.dead_letter import Cause
 from schemas.effects import CallModel
 from schemas.events import DeltaReset, TextDelta
 from schemas.failure import Failure, FailureCode
-from schemas.log import ModelCompleted, ModelFailed
+from schemas.log import ModelCompleted, ModelFailed, SpendingRefused
 from schemas.refusal import UNREADABLE
 from schemas.topics import AGENT_DELTAS
 from schemas.usage import Usage
@@ -29,8 +30,10 @@ from streams.outcomes import Outcomes
 from streams.ports import Delivery, Shell
 from streams.running import RunningCalls
 from streams.sessions import Sessions
+from streams.spending import FREE, Permit
 
 log = structlog.get_logger(__name__)
+CallOutcome = ModelCompleted | ModelFailed | SpendingRefused
 DefineTools = Callable[[AgentSpec], list[dict[str, Any]]]
 
 
@@ -91,18 +94,17 @@ class CallModels:
         call = turn.pending_call(order.call_id) if turn else None
         if session is None or turn is None or call is None or call.kind != CallKind.MODEL:
             return None  # The outcome is in the state already, or nobody waits for it.
-        started = self._shell.clock()
-        outcome = await self._call(order, session, turn)
-        now = self._shell.clock()
-        event = _event(order, outcome, now, (now - started) // timedelta(milliseconds=1))
+        event, permit = await self._call(order, session, turn)
         headers = cloud_event_headers(
             event,
             id=order.call_id,
             source="/headrace/call_model",
-            at=now,
+            at=event.at,
             subject=order.session_id,
             traceparent=turn.traceparent,
         )
+        if not isinstance(event, SpendingRefused):
+            self._shell.spending.ended(permit, event)
         return await self._outcomes.append(event, headers, partition)
 
     async def _session(self, order: CallModel, partition: int) -> Session | None:
@@ -114,7 +116,29 @@ class CallModels:
         await self._shell.specs.reached(turn.specs_offset)
         return await self._sessions.at(partition, order.session_id, order.log_offset)
 
-    async def _call(self, order: CallModel, session: Session, turn: Turn) -> ModelOutcome:
+    async def _call(self, order: CallModel, session: Session, turn: Turn) -> tuple[CallOutcome, Permit]:
+        """What became of the call, and of which shared budgets it was taken."""
+        started, permit = self._shell.clock(), FREE
+        prompt = self._prompt(session, turn)
+        if isinstance(prompt, Prompt):
+            held = len(self._sessions.partitions())
+            asked = await self._shell.spending.reserve(order, turn, prompt.model, started, held)
+            if isinstance(asked, SpendingRefused):
+                return asked, FREE
+            permit = asked
+            waited_s = (self._shell.clock() - started).total_seconds()
+            try:
+                outcome = await self._complete(order, turn, prompt, max(0.001, order.timeout_ms / 1000 - waited_s))
+            except asyncio.CancelledError:
+                self._shell.spending.stopped(permit, order.call_id)
+                raise
+        else:
+            outcome = prompt
+        now = self._shell.clock()
+        event = _event(order, outcome, now, (now - started) // timedelta(milliseconds=1), permit.accounts)
+        return event, permit
+
+    def _prompt(self, session: Session, turn: Turn) -> Prompt | ModelFault:
         spec = self._catalog.get(turn.agent, turn.specs_offset)
         if spec is None:
             return _fault("unknown", FailureCode.UNKNOWN_AGENT, f"the agent `{turn.agent}` was removed")
@@ -124,19 +148,21 @@ class CallModels:
         except ValueError as error:
             what = f"this worker cannot serve the agent `{turn.agent}`: {error}"
             return _fault(spec.model, FailureCode.UNKNOWN_TOOL, what)
+        return build_prompt(spec, tools, session)
+
+    async def _complete(self, order: CallModel, turn: Turn, prompt: Prompt, timeout_s: float) -> ModelOutcome:
         self.in_flight[turn.agent] += 1
         try:
-            prompt = build_prompt(spec, tools, session)
             return await self._model.complete(
                 prompt,
                 call_id=order.call_id,
-                timeout_s=order.timeout_ms / 1000,
+                timeout_s=timeout_s,
                 on_delta=lambda attempt, seq, text: self._publish_delta(order, attempt, seq, text),
             )
         except Exception as error:
             log.exception("model_call_error", call_id=order.call_id)
             what = f"{type(error).__name__} in the model call: tell the operator, the worker's log has the details"
-            return _fault(spec.model, FailureCode.INTERNAL_ERROR, what)
+            return _fault(prompt.model, FailureCode.INTERNAL_ERROR, what)
         finally:
             self.in_flight[turn.agent] -= 1
 
@@ -160,7 +186,9 @@ def _fault(model: str, code: FailureCode, message: str) -> ModelFault:
     )
 
 
-def _event(order: CallModel, outcome: ModelOutcome, at: datetime, duration_ms: int) -> ModelCompleted | ModelFailed:
+def _event(
+    order: CallModel, outcome: ModelOutcome, at: datetime, duration_ms: int, counted_in: tuple[str, ...]
+) -> ModelCompleted | ModelFailed:
     if isinstance(outcome, ModelCompletion):
         return ModelCompleted(
             session_id=order.session_id,
@@ -174,6 +202,7 @@ def _event(order: CallModel, outcome: ModelOutcome, at: datetime, duration_ms: i
             attempts=outcome.attempts,
             duration_ms=duration_ms,
             request_id=outcome.request_id,
+            counted_in=counted_in,
         )
     return ModelFailed(
         session_id=order.session_id,
@@ -185,4 +214,5 @@ def _event(order: CallModel, outcome: ModelOutcome, at: datetime, duration_ms: i
         cost_micros=outcome.cost_micros,
         attempts=outcome.attempts,
         duration_ms=duration_ms,
+        counted_in=counted_in,
     )

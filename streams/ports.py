@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from schemas.codec import Headers, encode
 from schemas.topics import Topic
+from streams.spending import Spending
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -119,6 +120,8 @@ class NothingApplied:
 
 
 NOTHING_APPLIED = NothingApplied()
+NOTHING_SHARED = Spending()
+"""No budget is declared: nobody is asked."""
 LogEnd = Callable[[int], Awaitable[int]]
 """Asks the broker how far a partition of the session log goes now: the offset that the next record will have."""
 
@@ -158,6 +161,7 @@ class Shell:
     lease: Lease = UNLIMITED
     log_end: LogEnd = endless
     specs: Specs = NOTHING_APPLIED
+    spending: Spending = NOTHING_SHARED
 
     async def append(
         self, topic: Topic, record: Struct, session_id: str, headers: Headers, partition: int | None = None

@@ -24,17 +24,18 @@ from runtime.following import NotReadError
 from runtime.kafka import changelog_topic_name, client_arguments
 from runtime.log import setup_logging
 from runtime.settings import Settings
-from streams.agent_files import read_catalog, read_toolbox
+from streams.agent_files import read_budgets, read_catalog, read_toolbox
 from streams.announce import Announce
 from streams.app import attach, create_app, create_table, log_end, until_it_ends
 from streams.expire import expire_idle
 from streams.fence import Fence
 from streams.lease import HeartbeatLease
 from streams.pipeline import Capacity, Pipeline
-from streams.ports import Shell, Table
+from streams.ports import NOTHING_SHARED, Shell, Table
 from streams.publisher import Publisher
 from streams.replay_broadcasts import ReplayBroadcasts
 from streams.roster import Roster
+from streams.spending import Spending
 
 log = structlog.get_logger(__name__)
 GC_ALLOCATIONS = 20_000
@@ -100,6 +101,7 @@ class _Worker:
         self._directory = Directory()
         self._toolbox = read_toolbox(settings, self._directory, os.environ)
         self._prices = load_prices(settings.prices)
+        self._spending = _spending(settings)
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
 
@@ -120,6 +122,7 @@ class _Worker:
         finally:
             await roster.stop()
             await model.close()
+            await self._spending.close()
             await self._toolbox.close()
             await publisher.stop()
         if self._failure is not None:
@@ -133,7 +136,9 @@ class _Worker:
         table = create_table(app, settings)
         lease = HeartbeatLease()
         end = log_end(app, settings)
-        shell = Shell(publisher, lambda: datetime.now(UTC), self._fail, settings.topic_prefix, lease, end, roster)
+        shell = Shell(
+            publisher, lambda: datetime.now(UTC), self._fail, settings.topic_prefix, lease, end, roster, self._spending
+        )
         capacity = Capacity(
             model_calls_in_flight=settings.model.in_flight,
             tool_calls_in_flight=settings.tool_calls_in_flight,
@@ -251,6 +256,21 @@ class _Worker:
             log.warning("drain_timeout", seconds=self._settings.drain_timeout_s, hint="raise drain_timeout_s")
         await pipeline.suspend()
         await app.stop()
+
+
+def _spending(settings: Settings) -> Spending:
+    """The shared budgets; without any, the worker has nothing to do with Redis."""
+    budgets = read_budgets(settings.budgets)
+    if not budgets:
+        return NOTHING_SHARED
+    if settings.redis is None:
+        raise WorkerError(
+            f"expected Redis for the shared budgets of {settings.budgets}, got none: give its URL in HEADRACE_REDIS"
+        )
+    from runtime.stores import redis_prefix, redis_url
+    from streams.redis_counter import RedisCounter
+
+    return Spending(budgets, RedisCounter(redis_url(settings), redis_prefix(settings)), settings.partitions)
 
 
 def _name(settings: Settings) -> str:

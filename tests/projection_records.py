@@ -6,6 +6,7 @@ from typing import Any
 
 from histories import NOW, History, use
 from msgspec import Struct
+from msgspec.structs import replace
 
 from projections.record import Record
 from schemas.audit import Act, AuditEvent, Outcome
@@ -13,6 +14,7 @@ from schemas.codec import encode
 from schemas.dead_letter import Cause, DeadLetter
 from schemas.events import AgentDelta, DeltaReset, TextDelta
 from schemas.failure import FailureCode
+from schemas.log import ModelCompleted, ModelFailed, SessionEvent
 from schemas.topics import AGENT_EVENTS, AUDIT_EVENTS, DEAD_LETTERS, SESSION_LOG
 
 PARTITIONS = 2
@@ -35,12 +37,20 @@ class Topics:
     def tell(self, history: History, partition: int = 0) -> None:
         """Everything that the session's log says, and what it led to."""
         for (_, fact, _), step in zip(history.log, history.steps, strict=True):
-            self.put(SESSION_LOG.name, partition, fact)
+            self.put(SESSION_LOG.name, partition, _counted(fact))
             for event in step.events:
                 self.put(AGENT_EVENTS.name, partition, event)
 
     def of(self, *names: str) -> list[Record]:
         return [record for record in self.records if record.topic in names]
+
+
+def _counted(fact: SessionEvent) -> SessionEvent:
+    """A model call counts in two shared budgets, of all and of its session's user."""
+    if not isinstance(fact, ModelCompleted | ModelFailed):
+        return fact
+    day = fact.at.date().isoformat()
+    return replace(fact, counted_in=(f"house/{day}", f"users/{day}//{fact.session_id}"))
 
 
 def conversation(session_id: str, tenant: str | None = None, start: datetime | None = None) -> History:

@@ -35,6 +35,9 @@ class StackOptions(msgspec.Struct, frozen=True, kw_only=True):
         }
         if settings.agents is not None:
             environment["HEADRACE_AGENTS"] = str(settings.agents.absolute())
+        if settings.budgets is not None and settings.redis is not None:
+            environment["HEADRACE_BUDGETS"] = str(settings.budgets.absolute())
+            environment["HEADRACE_REDIS"] = settings.redis.get_secret_value()
         if self.config is not None:
             environment["HEADRACE_CONFIG"] = str(self.config.absolute())
         return environment

@@ -24,7 +24,7 @@ TESTS_PREFIX = ENV_PREFIX + "TEST_"
 DEFAULT_FILE = Path("headrace.toml")
 MAX_SHOWN_CHARACTERS = 100
 
-_PATHS = ("agents", "outside_tools", "prices", "data_dir")
+_PATHS = ("agents", "outside_tools", "prices", "budgets", "data_dir")
 _SECURITY_PATHS = ("ca_file", "cert_file", "key_file")
 _SDK_VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
 _SECRETS = (

@@ -233,6 +233,8 @@ class Settings(BaseSettings):
     """A TOML file of MCP servers and of remote tools."""
     prices: FilePath | None = None
     """A TOML file of prices that override the shipped ones."""
+    budgets: FilePath | None = None
+    """A TOML file of budgets that agents, users and tenants share; they are counted in Redis."""
 
     model: ModelSettings = ModelSettings()
     tool_calls_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 1_000

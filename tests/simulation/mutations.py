@@ -89,8 +89,7 @@ def model_calls_do_not_look_whether_they_are_pending() -> Any:
         session = await self._sessions.at(partition, order.session_id, order.log_offset)
         if session is None or session.head.turn is None:
             return None
-        outcome = await self._call(order, session, session.head.turn)
-        event = call_model._event(order, outcome, self._shell.clock(), 0)
+        event, _ = await self._call(order, session, session.head.turn)
         return await self._outcomes.append(event, [("ce_id", order.call_id.encode())], partition)
 
     return patch.object(call_model.CallModels, "_perform", blind)
