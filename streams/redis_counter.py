@@ -93,9 +93,10 @@ class RedisCounter:
 
     async def close(self) -> None:
         """See `SharedCounter`."""
-        if self._sending is not None:
-            await asyncio.wait([self._sending], timeout=CLOSE_S)
-            self._sending.cancel()
+        sending = self._sending
+        if sending is not None:
+            await asyncio.wait([sending], timeout=CLOSE_S)
+            sending.cancel()
         await self._redis.aclose()
 
     def _ask(self, asked: _Asked) -> None:

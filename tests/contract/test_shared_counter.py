@@ -227,6 +227,18 @@ async def test_many_at_once_never_exceed_the_limit(counter: Counted) -> None:
     assert sum(answer.refused is None for answer in answers) == 10
 
 
+async def test_what_was_said_last_is_told_at_the_end(valkey_server: ValkeyServer) -> None:
+    """A worker that stops has just heard what its last calls took."""
+    prefix = f"test:{uuid4().hex}:"
+    counter = InRedis(valkey_server.url, prefix)
+    await reserve(counter, "s1/1/1")
+    counter.correct("s1/1/1", "lead m", [ACCOUNT], 70, 7)
+    await counter.close()
+    other = InRedis(valkey_server.url, prefix)
+    assert (await reserve(other, "s2/1/1")).stands[0].spent == (70, 7, 1)
+    await other.close()
+
+
 async def test_redis_that_is_away_is_not_asked_for_a_while(valkey_server: ValkeyServer) -> None:
     """The first call waits a moment at most, the next ones not at all; then it is asked again. No secret is told."""
     at = 0.0
