@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from histories import NOW, History, use
+from histories import NOW, History, agent, catalog, use
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +21,7 @@ from gateway.reads.times import milliseconds_between, of_milliseconds
 from schemas.codec import encode
 from schemas.content import Base64Source, ImageBlock, TextBlock, UrlSource
 from schemas.failure import FailureCode
-from schemas.log import MessageAccepted, ModelCompleted
+from schemas.log import BroadcastAccepted, MessageAccepted, ModelCompleted
 from schemas.topics import DEAD_LETTERS, SESSION_LOG, TOOL_CALLS, TOPICS
 
 
@@ -34,6 +34,26 @@ def read(history: History, never_started: set[str] | None = None) -> list[Entry]
 
 def kinds(read_entries: list[Entry]) -> list[str]:
     return [str(entry.__struct_config__.tag) for entry in read_entries]
+
+
+def test_a_gathering_begins_with_its_broadcast() -> None:
+    """It is told once, as a message is, however many agents get it; the replies follow."""
+    history = History(catalog(agent("ada"), agent("bob")), "b:@")
+    broadcast = BroadcastAccepted(
+        session_id="b:@",
+        broadcast_id="b",
+        content=(TextBlock(text="who is there?"),),
+        gather="all",
+        deadline=NOW + timedelta(seconds=30),
+        at=NOW,
+        user_id="ann",
+    )
+    history.feed(broadcast)
+    found = list(entries(history.seen, set(), {"b": broadcast}, {}))
+    assert kinds(found) == ["user_message", "broadcast", "broadcast"]
+    said = found[0]
+    assert isinstance(said, Said)
+    assert (said.text, said.user_id, said.message_id) == ("who is there?", "ann", "b")
 
 
 def test_what_the_model_said_before_its_tools_is_said_once() -> None:
