@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from headrace.commands.agents import agents
 from headrace.commands.broadcast import broadcast
+from headrace.commands.budgets import budgets
 from headrace.commands.chat import chat
 from headrace.commands.demo import demo
 from headrace.commands.dev import dev
@@ -66,6 +67,7 @@ app.command(dlq)
 app.command(quarantine)
 app.command(replay)
 app.command(trace)
+app.command(budgets)
 app.command(project)
 app.command(migrate)
 app.command(gateway)

@@ -10,7 +10,8 @@ from headrace.output import console, print_json
 async def project(*names: str, status: bool = False, context: GlobalContext) -> int:
     """Write what readers see until it is stopped (Ctrl-C, SIGTERM).
 
-    Into PostgreSQL: events, usage, dead_letters, audit_log. Into Redis: live, sessions, summaries, statistics.
+    Into PostgreSQL: events, usage, dead_letters, audit_log. Into Redis: live, sessions, summaries, statistics; budgets,
+    where shared ones are declared.
 
     Several may run: they share the partitions. Each projection goes on where it was; a new one begins with the oldest
     records that the topics still have. A store or brokers that are away are waited for.

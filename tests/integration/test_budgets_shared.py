@@ -16,6 +16,8 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from valkey_fixture import ValkeyServer, valkey_server
 
+from agents.shared_budgets import parse_budgets
+from headrace.budget_status import budget_status
 from headrace.replay.begin import find_beginning
 from headrace.replay.compare import compare
 from headrace.replay.fold import fold
@@ -259,6 +261,11 @@ cheaper_model = "claude-haiku-5-5"
         assert models["ann-2"] == models["cy-1"] == "claude-sonnet-5-5"
         last = await line.ask("bob-3", "Hello", id="bob-3", user_id="bob")
         assert last["type"] == "turn_failed", "twice the limit is used up"
+        left = await budget_status(world.settings, parse_budgets(budgets, "budgets.toml"))
+        assert [(row.account, row.unit, row.limit, row.spent, row.left) for row in left] == [
+            (today("ann") + "//ann", "calls", 1, 2, 0),
+            (today("bob") + "//bob", "calls", 1, 2, 0),
+        ]
         orders = [order for order in line.bodies("llm-requests") if "exceeds" in order]
         assert {order["session_id"]: order["exceeds"] for order in orders} == {
             "ann-2": ["ann_calls"],
