@@ -7,10 +7,14 @@ from datetime import UTC, datetime
 
 from aiokafka import ConsumerRecord
 from msgspec import json
+from simulation import asks, gatherings, patterns, results, spending
 from simulation.invariants import (
     Record,
     Topics,
     check_answers,
+    check_broadcasts,
+    check_events,
+    check_ordered,
     check_refusals,
     check_state,
     check_transcripts,
@@ -85,13 +89,25 @@ class Findings:
 
 def judge(evidence: Evidence) -> Findings:
     """Hold the evidence against every promise."""
-    topics = evidence.topics
+    topics, catalog = evidence.topics, evidence.catalog
     problems: list[str] = []
     checks: tuple[Callable[[], object], ...] = (
         lambda: check_answers(topics),
-        lambda: check_transcripts(topics, evidence.catalog),
-        lambda: check_refusals(topics, evidence.catalog),
-        lambda: check_state(topics, evidence.catalog, evidence.changelog),
+        lambda: check_transcripts(topics, catalog),
+        lambda: check_refusals(topics, catalog),
+        lambda: check_state(topics, catalog, evidence.changelog),
+        lambda: check_events(topics, catalog),
+        lambda: check_ordered(topics, catalog),
+        lambda: check_broadcasts(topics, catalog),
+        lambda: asks.check_told(topics, catalog),
+        lambda: asks.check_asks(topics),
+        lambda: asks.check_cancelled(topics, catalog),
+        lambda: asks.check_timers(topics, catalog),
+        lambda: gatherings.check_gatherings(topics, catalog),
+        lambda: patterns.check_patterns(topics, catalog),
+        lambda: results.check_first_counts(topics, catalog),
+        lambda: results.check_heard(topics, catalog),
+        lambda: spending.check_spending(topics, catalog),
         lambda: check_arrived(evidence),
         lambda: check_malformed(evidence),
         lambda: check_paid_once(evidence),

@@ -1,10 +1,11 @@
 """The agents of a run: those of the files, and what becomes of them; one works by a pattern, where there is one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Literal
 
 from agents.approval_rule import ApprovalRule
+from agents.budget import EXCEED_BUDGET, Budget
 from agents.catalog import Catalog
 from agents.limits import Limits
 from agents.patterns import Chain, ChainStep, Evaluate, Gate, Loop, Parallel, Pattern, Route, Vote, asked_agents
@@ -37,7 +38,13 @@ ASKED = {"assistant": ("writer", "helper", TEAM), "writer": ("helper",), "helper
 HANDOFFS = {"assistant": ("writer",), "writer": ("assistant", TEAM), "helper": ()}
 OTHERS = ("ask_writer", "ask_helper", "hand_off_to_writer")
 """The tools that are other agents."""
+FREE = Budget()
 TEAM_TOOLS = (ask_tool(TEAM), f"hand_off_to_{TEAM}")
+
+
+def _approval(approved: Sequence[str], budget: Budget) -> dict[str, ApprovalRule]:
+    money = (EXCEED_BUDGET,) if budget.on_breach == "ask" else ()
+    return dict.fromkeys((*approved, *money), SOON_EXPIRED)
 
 
 def _limits(queued: int, calls: int, asks: int) -> Limits:
@@ -52,15 +59,18 @@ def _limits(queued: int, calls: int, asks: int) -> Limits:
     )
 
 
-def _spec(name: str, instructions: str, approved: Sequence[str], queued: int, calls: int) -> AgentSpec:
+def _spec(
+    name: str, instructions: str, approved: Sequence[str], queued: int, calls: int, budget: Budget = FREE
+) -> AgentSpec:
     return AgentSpec(
         name=name,
         instructions=instructions,
         tools=TOOLS,
         agents=ASKED[name],
         handoffs=HANDOFFS[name],
-        approval=dict.fromkeys(approved, SOON_EXPIRED),
+        approval=_approval(approved, budget),
         limits=_limits(queued, calls, asks=2),
+        budget=budget,
     )
 
 
@@ -71,25 +81,46 @@ Applied = tuple[str, AgentSpec | None]
 """A record of `agent-specs`; its offset is its place in the list of all."""
 
 
-def draw_applied(rng: Random, number: int) -> Applied:
+def draw_applied(rng: Random, number: int, name: str | None = None, *, is_limited: bool = False) -> Applied:
     """What becomes of one agent: those that broadcasts are for stay, the other one comes and goes."""
-    name = rng.choice([*CATALOG.files, "helper"])
+    name = name or rng.choice([*CATALOG.files, "helper"])
     if name == "helper" and rng.random() < 0.4:
         return name, None
     approved = rng.choice([(), ("send",), ("add", "send", "mail"), ("print",), (f"ask_{ASKED[name][0]}",)])
     instructions = f"Help, as of {number}."
-    return name, _spec(name, instructions, approved, queued=rng.randint(1, 3), calls=rng.randint(1, 5))
+    budget = draw_budget(rng) if is_limited else FREE
+    return name, _spec(name, instructions, approved, rng.randint(1, 3), rng.randint(1, 5), budget)
 
 
-def draw_team(rng: Random) -> Applied:
+def draw_budget(rng: Random, *, has_model: bool = True) -> Budget:
+    """Some limits, of which the calls of the model take a few each."""
+    micros, session_micros = rng.choice([None, 6, 12]), rng.choice([None, None, 30])
+    reserve = rng.choice([0, 4]) if has_model and (micros or session_micros) else 0
+    on_breach: Literal["stop", "ask", "cheaper"] = rng.choice(["stop", "ask", "cheaper" if has_model else "ask"])
+    return Budget(
+        turn_micros=micros,
+        session_micros=session_micros,
+        turn_tokens=rng.choice([None, None, 20]),
+        session_tokens=rng.choice([None, None, 60]),
+        turn_calls=rng.choice([None, None, 2, 3]),
+        session_calls=rng.choice([None, None, 8]),
+        reserve_micros=reserve,
+        on_breach=on_breach,
+        cheaper_model="cheap" if on_breach == "cheaper" else None,
+    )
+
+
+def draw_team(rng: Random, *, is_limited: bool = False) -> Applied:
     """The agent with a pattern, as it becomes; its answers are numbers, which decide what comes next."""
     pattern = _draw_pattern(rng)
     approved = rng.choice([(), (), (ask_tool("writer"),)])
     is_offered = "writer" in asked_agents(pattern)
+    budget = draw_budget(rng, has_model=False) if is_limited else FREE
     spec = AgentSpec(
         name=TEAM,
         pattern=pattern,
-        approval=dict.fromkeys(approved if is_offered else (), SOON_EXPIRED),
+        budget=budget,
+        approval=_approval(approved if is_offered else (), budget),
         limits=_limits(queued=2, calls=6, asks=4),
     )
     return TEAM, spec
@@ -120,6 +151,14 @@ def _draw_pattern(rng: Random) -> Pattern:
             return Evaluate(generator=first, evaluator=second, accept=LOW, max_rounds=2, after_max_rounds=after)
         case _:
             return Loop(agent=first, stop=LOW, max_rounds=3, after_max_rounds=after)
+
+
+def first_applied(rng: Random, *, has_team: bool, has_budgets: bool) -> Iterator[Applied]:
+    """What is applied before the run begins."""
+    if has_team:
+        yield draw_team(rng, is_limited=has_budgets)
+    for name in CATALOG.files if has_budgets else ():
+        yield draw_applied(rng, 0, name, is_limited=True)
 
 
 def catalog_of(applied: Sequence[Applied]) -> Catalog:

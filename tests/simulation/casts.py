@@ -29,6 +29,7 @@ class Crowd(Protocol):
     broker: Broker
     sessions: list[str]
     act: dict[Place, int]
+    has_budgets: bool
 
 
 def broadcast(crowd: Crowd) -> str:
@@ -71,6 +72,8 @@ def _drawn(crowd: Crowd) -> dict[str, object]:
         fields["deadline"] = deadline
     if rng.random() < 0.4:
         fields["reply_to"] = rng.choice(crowd.sessions)
+    if crowd.has_budgets and rng.random() < 0.5:
+        fields["budget_micros"] = rng.randint(2, 20)
     if rng.random() < 0.2:
         fields["hops"] = rng.choice([1, 2, 5])
     return fields

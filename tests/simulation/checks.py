@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from simulation import asks, gatherings, invariants, outside, patterns, results
+from simulation import asks, gatherings, invariants, outside, patterns, results, spending
 from simulation.broker import CHANGELOG, Broker
 from simulation.cast import CATALOG, IDEMPOTENT, Applied, catalog_of
 from simulation.script import Calls
@@ -40,6 +40,7 @@ def check(run: Run) -> None:
     patterns.check_patterns(topics, catalog)
     results.check_first_counts(topics, catalog)
     results.check_heard(topics, catalog)
+    spending.check_spending(topics, catalog)
     outside.check_usage(topics, catalog)
     outside.check_quarantine(topics, catalog)
     outside.check_orders(topics, catalog, run.calls.started)

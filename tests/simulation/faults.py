@@ -39,6 +39,8 @@ APPROVAL_TAG = b'"type":"approval_requested"'
 QUARANTINE_TAG = b'"cause":"core_error"'
 TEAM_SHARE = 0.3
 """Of the agents that are applied."""
+LIMITED = 0.7
+"""Of them, where agents have budgets."""
 MAX_WAIT_S = 4.0
 """More than a rebalance waits for outcomes; less than it waits for what is being recorded, which several exceed."""
 MAX_STALL_S = 8.0
@@ -66,6 +68,7 @@ FAULTS = (
     "broadcast",
     "gathering",
     "team",
+    "budget",
     "remote result",
     "agent applied",
     "time passes",
@@ -96,6 +99,7 @@ class Stage(Protocol):
     retired: set[str]
     service: Service
     has_team: bool
+    has_budgets: bool
     sent: list[Command]
     applied: list[Applied]
     rates: dict[str, float]
@@ -184,7 +188,11 @@ def _wait(stage: Stage) -> str:
 def send(stage: Stage) -> str:
     broker = stage.broker
     heard = Heard(
-        stage.sent, lambda: [event.call_id for event in asked(broker)], lambda: _quarantined(broker), stage.has_team
+        sent=stage.sent,
+        approvals=lambda: [event.call_id for event in asked(broker)],
+        quarantined=lambda: _quarantined(broker),
+        has_team=stage.has_team,
+        has_budgets=stage.has_budgets,
     )
     key, value = draw_command(stage.rng, stage.sessions, heard)
     if any(b'"%b"' % name.encode() in value for name in stage.retired):
@@ -215,7 +223,12 @@ def _take_down(stage: Stage) -> str:
 def _apply(stage: Stage) -> str:
     """An operator applies an agent, or removes one: workers read it when they come to it."""
     is_team = stage.has_team and stage.rng.random() < TEAM_SHARE
-    name, spec = draw_team(stage.rng) if is_team else draw_applied(stage.rng, len(stage.applied))
+    rng, is_limited = stage.rng, stage.has_budgets and stage.rng.random() < LIMITED
+    name, spec = (
+        draw_team(rng, is_limited=is_limited)
+        if is_team
+        else draw_applied(rng, len(stage.applied), is_limited=is_limited)
+    )
     stage.applied.append((name, spec))
     return f"{name} at {len(stage.applied) - 1}: {'removed' if spec is None else spec.limits}"
 

@@ -123,7 +123,7 @@ def _flawed(events: list[bytes], flaw: str | None, rng: Random) -> list[bytes]:
 
 def events_of(answer: ModelCompletion) -> list[bytes]:
     """The data of the events that the API sends for an answer."""
-    usage = {"input_tokens": 2, "output_tokens": 3}
+    usage = {"input_tokens": 2, "output_tokens": answer.usage.output_tokens}
     events = [_encoded(type="message_start", message={"model": answer.model, "usage": usage})]
     for index, block in enumerate(answer.content):
         match block:

@@ -12,6 +12,8 @@ from simulation.ask_faults import ASK_FAULTS
 from simulation.ask_faults import OFTEN as OFTEN_ASK
 from simulation.cast import IDEMPOTENT
 from simulation.faults import FAULTS as FAULTS_OF_WORLD
+from simulation.money_faults import MONEY_FAULTS
+from simulation.money_faults import OFTEN as OFTEN_MONEY
 from simulation.plan import Plan
 from simulation.strange_faults import OFTEN as OFTEN_STRANGE
 from simulation.strange_faults import STRANGE
@@ -222,6 +224,7 @@ FAULTS: dict[str, Fault] = (
     | STRANGE
     | ASK_FAULTS
     | TEAM_FAULTS
+    | MONEY_FAULTS
 )
 
 
@@ -248,6 +251,7 @@ OFTEN = (
     OFTEN_STRANGE
     | OFTEN_ASK
     | OFTEN_TEAM
+    | OFTEN_MONEY
     | {
         "the_lease_is_taken_for_granted": frozenset({"pause"}),
         "tools_are_not_claimed": frozenset({"crash"}),

@@ -149,8 +149,8 @@ class Calls:
         return ModelCompletion(
             content=tuple(content),
             stop_reason=stop_reason,
-            usage=Usage(output_tokens=3),
-            cost_micros=2,
+            usage=Usage(output_tokens=rng.choice([1, 3, 3, 8])),
+            cost_micros=rng.choice([1, 2, 2, 5]),
             model="m",
             attempts=1,
             request_id=None,
@@ -200,6 +200,7 @@ KINDS = {
     "unknown agent": 3,
     "applied agent": 6,
     "team": 5,
+    "limited": 5,
     "end": 1,
     "release": 8,
 }
@@ -213,6 +214,7 @@ class Heard(NamedTuple):
     approvals: Callable[[], Sequence[str]]
     quarantined: Callable[[], Sequence[str]]
     has_team: bool = False
+    has_budgets: bool = False
 
 
 def draw_command(rng: Random, sessions: Sequence[str], heard: Heard) -> Command:
@@ -241,6 +243,8 @@ def draw_command(rng: Random, sessions: Sequence[str], heard: Heard) -> Command:
             command = key, encoded(session, text="hi", agent="helper")
         case "team" if heard.has_team:
             command = key, encoded(session, text="all of you", agent=TEAM)
+        case "limited" if heard.has_budgets:
+            command = key, encoded(session, text="hi", budget_micros=rng.randint(1, 12))
         case "end":
             command = key, encoded(session, type="end_session")
         case _:
@@ -256,5 +260,5 @@ def session_of(call_id: str) -> str:
     return call_id.rsplit("/", 2)[0]
 
 
-def encoded(session_id: str, **fields: str) -> bytes:
+def encoded(session_id: str, **fields: str | int) -> bytes:
     return json.dumps({"session_id": session_id, **fields}).encode()

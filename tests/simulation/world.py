@@ -11,7 +11,7 @@ from unittest.mock import patch
 from simulation import invariants
 from simulation.broker import Broker, Place
 from simulation.bugs import planted
-from simulation.cast import Applied, catalog_of, draw_team
+from simulation.cast import Applied, catalog_of, first_applied
 from simulation.checks import check
 from simulation.faults import FAULTS, OFTEN, RATES, Thing, asked, possible_faults
 from simulation.loop import VirtualLoop
@@ -70,11 +70,12 @@ class World:
         self.rates = {kind: self.rng.choice(RATES) for kind in FAULTS} | dict.fromkeys(plan.often, OFTEN)
         self.workers: list[Worker] = []
         self.counts: Counter[str] = Counter()
-        if self.rng.random() < self.rates["team"] and "team" not in plan.without:
-            self.applied.append(draw_team(self.rng))
-            self.counts["team"] += 1
-            self.calls.has_team = True
-        self.has_team = self.calls.has_team
+        self.has_team, self.has_budgets = (
+            self.rng.random() < self.rates[kind] and kind not in plan.without for kind in ("team", "budget")
+        )
+        self.calls.has_team = self.has_team
+        self.applied += first_applied(self.rng, has_team=self.has_team, has_budgets=self.has_budgets)
+        self.counts.update({"team": self.has_team, "budget": self.has_budgets})
         self.crash_points: set[Point] = set()
         self.journal: list[tuple[datetime, Thing, object]] = []
         self.is_at_rest = False
