@@ -92,6 +92,8 @@ class CallTools:
         pending = _pending(session, order)
         if session is None or session.head.turn is None or pending is None:
             return None  # The outcome is in the state already, or nobody waits for it.
+        if self._toolbox.remote(pending.tool) is not None:
+            return None  # A service runs it, whatever the order names.
         turn = session.head.turn
         started = self._shell.clock()
         outcome: ToolOutcome = OUTCOME_UNKNOWN

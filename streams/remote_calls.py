@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
+from agents.session import CallKind
 from agents.tools.outside import RemoteTool
 from schemas.codec import cloud_event_headers
 from schemas.effects import CallTool
@@ -64,9 +65,10 @@ class RemoteCalls:
         """Where the log now has an outcome of the call; `settle` ends this where a result comes first."""
         session = await self._sessions.at(call.partition, call.session_id, call.log_offset)
         turn = session.head.turn if session is not None else None
-        if turn is None or turn.pending_call(call.call_id) is None:
-            return None
-        del session, turn
+        pending = turn.pending_call(call.call_id) if turn is not None else None
+        if pending is None or pending.kind != CallKind.TOOL or pending.tool != call.tool.name:
+            return None  # The outcome is in the state already, or the order is not the session's.
+        del session, turn, pending
         left = call.ordered_at + call.timeout - self._shell.clock()
         await asyncio.sleep(left.total_seconds())
         now = self._shell.clock()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from histories import History, agent, catalog, use
+from msgspec.structs import replace
 from shell_fixture import NOW, Bench, settle
 from simulation.worker import Tables
 
@@ -20,6 +21,7 @@ from schemas.log import SessionEvent, ToolCompleted, ToolFailed
 from schemas.topics import SESSION_LOG
 from streams.accept_results import AcceptResults
 from streams.acknowledge import Acknowledger
+from streams.call_tool import CallTools
 from streams.dead_letter import DeadLetters
 from streams.outcomes import Outcomes
 from streams.ports import Delivery
@@ -251,6 +253,42 @@ async def test_an_order_stays_open_until_its_result_is_decided() -> None:
     await settle()
     assert (len(stand.running), stand.bench.acknowledged, stand.bench.outbox.appended) == (0, [0], [])
     assert stand.bench.failures == []
+
+
+async def test_a_worker_does_not_run_what_a_service_runs() -> None:
+    """Whatever tool the order names: `tool-calls` is open to more writers than the session's log."""
+    stand = Stand()
+    stand.know()
+    bench = stand.bench
+    running, toolbox = RunningCalls(10, bench.failures.append), Toolbox([], remote=[stand.tool])
+    tools = CallTools(bench.shell, Outcomes(stand.session_log), stand.sessions, running, toolbox, stand.remote)
+    forged = replace(stand.orders[0], tool="other")
+    await tools.take(bench.delivery(0, encode(forged), topic="tool-calls"))
+    await settle()
+    assert (bench.acknowledged, bench.outbox.appended, bench.failures) == ([0], [], [])
+
+
+async def test_an_order_that_the_session_did_not_give_waits_for_nothing() -> None:
+    """It names another tool, or a call that waits for approval: when that is given, the order is another one."""
+    stand = Stand()
+    stand.know()
+    other = RemoteTool(name="other", description="Other.", input_schema={"type": "object"})
+    stand.remote.start(stand.orders[0], Acknowledger().take(stand.bench.delivery(0, topic="tool-calls")), other)
+    await settle()
+    assert (len(stand.running), stand.running.remembered, stand.bench.acknowledged) == (0, 0, [0])
+    send = RemoteTool(name="send", description="Sends.", input_schema={"type": "object"})
+    stand = Stand(tool=send)
+    stand.history = History(catalog(agent()))
+    stand.history.say("m1")
+    stand.history.model_says(use("send", "u1"))
+    stand.know()
+    assert stand.history.session is not None
+    assert stand.history.session.head.turn is not None
+    (waits,) = stand.history.session.head.turn.pending
+    forged = replace(stand.orders[0], call_id=waits.call_id, tool="send")
+    stand.remote.start(forged, Acknowledger().take(stand.bench.delivery(0, topic="tool-calls")), send)
+    await settle()
+    assert (len(stand.running), stand.running.remembered, stand.bench.acknowledged) == (0, 0, [0])
 
 
 @pytest.mark.parametrize("idempotent", [False, True])
