@@ -92,6 +92,7 @@ async def test_three_agents_in_three_processes(cluster: Cluster) -> None:
     calls = await cluster.model_calls()
     again = [call_id for call_id, count in calls.items() if count["started"] > 1]
     table.row("model calls that died with a process, made again", len(again))
+    assert again, "the process that was killed had no call"
     paid_twice = {call_id: count for call_id, count in calls.items() if count["completed"] > 1}
     table.row("model calls that were paid twice", len(paid_twice))
     facts = Counter(fact["call_id"] for fact in line.bodies("session-log") if fact["type"] == "model_completed")
@@ -115,6 +116,10 @@ async def _quorum_while_one_is_killed(cluster: Cluster, line: Line, table: Table
     for broadcast_id in casts:
         for name in NAMES:
             await line.event(f"{broadcast_id}:@", "broadcast_delivered", agent=name)
+    async with asyncio.timeout(EVENTS_S):
+        # The calls of the process that dies are under way.
+        while len(await cluster.model_calls()) < QUORUMS * len(NAMES):
+            await asyncio.sleep(0.1)
     victim = cluster.workers[1]
     pid = victim.pid
     await victim.kill()
