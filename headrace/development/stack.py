@@ -94,6 +94,8 @@ class DevelopmentStack:
         # A stack that was killed has left its file behind.
         remove_endpoints(self.data_dir)
         await together(self._start_brokers(), self._start_model(), self._stores.start())
+        known = {"redis": self._stores.redis, "postgres": self._stores.postgres}
+        self._settings = self._settings.model_copy(update=known)
         await together(self._start_workers(), self._start_readers())
         write_endpoints(self.data_dir, self.endpoints)
 
@@ -156,12 +158,8 @@ class DevelopmentStack:
 
     async def _start_readers(self) -> None:
         port = kept_port(self.data_dir / "gateway" / "port")
-        known = {
-            "gateway": development_gateway(self._settings.gateway, port),
-            "redis": self._stores.redis,
-            "postgres": self._stores.postgres,
-        }
-        self._settings = self._settings.model_copy(update=known)
+        gateway = development_gateway(self._settings.gateway, port)
+        self._settings = self._settings.model_copy(update={"gateway": gateway})
         env = self._options.reader_environment(self._settings)
         for role in ROLES_OF_READERS:
             self._readers.append(Role(role, role, self.data_dir, env, self._steps.restarting))

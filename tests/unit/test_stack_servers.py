@@ -96,3 +96,8 @@ def test_readers_are_told_where_the_stores_are_and_workers_are_not(tmp_path: Pat
     assert told["HEADRACE_REDIS"] == "redis://:hunter2@cache:6379/0"
     assert told["HEADRACE_GATEWAY_OPEN"] == "false"
     assert "hunter2" not in str(options.worker_environment(settings))
+    shared = settings.model_copy(update={"budgets": tmp_path / "budgets.toml"})
+    told = options.worker_environment(shared)
+    assert told["HEADRACE_BUDGETS"] == str(tmp_path / "budgets.toml")
+    assert told["HEADRACE_REDIS"] == "redis://:hunter2@cache:6379/0", "there they count what all may spend"
+    assert "HEADRACE_POSTGRES" not in told
