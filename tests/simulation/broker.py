@@ -15,6 +15,8 @@ from streams.ports import FencedError
 PARTITIONS = 2
 """Where nobody says otherwise."""
 CHANGELOG = "sessions-changelog"
+OF_CALLS = frozenset({b"/headrace/call_model", b"/headrace/call_tool"})
+"""Who writes outcomes of calls."""
 CLAIM_KEY = b"claim"
 Place = tuple[str, int]
 
@@ -51,6 +53,8 @@ class Outbox:
     """Whether its worker is taken for dead: its records arrive all the same."""
     generation: int = 0
     """Of the assignment. What was appended in an earlier one, and is on its way yet, is late too."""
+    is_between: bool = False
+    """Whether a rebalance has taken its partitions, and has not given it others yet."""
     stalled: dict[Place, datetime] = field(default_factory=dict)
     """Until when the sends to a partition fail, and are sent again by the producer."""
 
@@ -61,6 +65,8 @@ class Outbox:
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
     ) -> asyncio.Future[int]:
         generation = self.generation
+        if self.is_between and dict(headers).get("ce_source") in OF_CALLS:
+            self.broker.strays.append(f"{topic}: {(value or b'')[:200].decode()}")
         if self.room is not None:
             self.room -= 1
             if self.room < 0:
@@ -117,6 +123,7 @@ class Outbox:
     def begin_generation(self) -> None:
         """The wait of a rebalance is over: what has not arrived comes when others may have looked already."""
         self.generation += 1
+        self.is_between = True
         for line in self.in_flight.values():
             for sent in line:
                 sent.is_late = True
@@ -172,6 +179,8 @@ class Broker:
         self._claimed: dict[Place, int] = {}
         self.logs: defaultdict[Place, list[Record]] = defaultdict(list)
         self.committed: dict[Place, int] = {}
+        self.strays: list[str] = []
+        """Outcomes of calls that were sent while nobody knew whose their sessions are."""
         self._topics = Topics(())
 
     @property

@@ -25,6 +25,7 @@ def check(run: Run) -> None:
     """
     assert not run.calls.bad_prompts, run.calls.bad_prompts
     assert not run.calls.overruns, run.calls.overruns
+    assert not run.broker.strays, f"sent in a rebalance: {run.broker.strays}"
     topics, catalog = run.broker.topics, catalog_of(run.applied)
     invariants.check_answers(topics)
     invariants.check_state(topics, catalog, CHANGELOG)

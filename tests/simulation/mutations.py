@@ -238,8 +238,8 @@ PLANS = {
     "outcomes_are_not_held_in_a_rebalance": Plan(
         seed=0,
         often=frozenset({"rebalance"}),
-        without=frozenset(FAULTS_OF_WORLD) - {"rebalance", "produce retried", "time passes"},
-        workers=4,
+        without=frozenset(FAULTS_OF_WORLD) - {"rebalance", "time passes"},
+        workers=3,
         partitions=2,
     ),
     "decide_does_not_wait_for_agents_that_another_worker_has_read": Plan(

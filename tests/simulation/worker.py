@@ -218,6 +218,7 @@ class Worker:
         if self.is_member:
             self.outbox.is_late = False
             self.lease.hold()
+        self.outbox.is_between = False
         self.pipeline.resume(
             {partition: committed.get((log, partition), 0) - 1 for partition in partitions},
             {partition: self.broker.end((log, partition)) - 1 for partition in partitions},
