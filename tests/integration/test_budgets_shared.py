@@ -201,8 +201,9 @@ async def test_a_worker_is_killed_between_reserve_and_outcome(
     """The call is made again under its id: it is reserved once, and counts once."""
     async with stage(cluster, valkey_server, tmp_path, house(10_000), workers=1) as world:
         await world.line.say("slow", "[[latency:3]] Take your time.", id="m1")
-        while (await world.account("budget-open", today()))["calls"] == 0:
+        while "slow/1/1" not in await cluster.model_calls():
             await asyncio.sleep(0.02)
+        assert (await world.account("budget-open", today()))["calls"] == 1
         await world.workers[0].kill()
         await world.workers[0].start()
         while (await cluster.model_calls())["slow/1/1"]["started"] < 2:
