@@ -116,8 +116,7 @@ def check_spending(topics: Topics, catalog: Catalog) -> None:
         auditor = Auditor(catalog, books[event.session_id], event, step)
         if isinstance(event, MessageAccepted):
             auditor.book.messages.setdefault(event.message_id, event)
-        if place_of(record) not in bugs:
-            auditor.count()
+        auditor.count(is_bug=place_of(record) in bugs)
         auditor.follow()
     for name, book in books.items():
         session = sessions[name]
@@ -165,20 +164,22 @@ class Auditor:
     event: SessionEvent
     step: Step
 
-    def count(self) -> None:
-        """Enter what was spent."""
+    def count(self, *, is_bug: bool) -> None:
+        """Enter what was spent, and whose bill comes later; of an event that is a bug, nothing is known."""
         event, book = self.event, self.book
-        if isinstance(event, ModelCompleted | ModelFailed) and event.call_id in book.open:
+        if is_bug:
+            pass
+        elif isinstance(event, ModelCompleted | ModelFailed) and event.call_id in book.open:
             turn_id, reserved = book.open.pop(event.call_id)
             self._count_call(turn_id, reserved, (event.cost_micros, event.usage.total_tokens, 1))
-        if isinstance(event, ChildEnded):
+        elif isinstance(event, ChildEnded):
             if event.call_id in self.step.settled and event.call_id in book.asks:
                 self._count_child(event)
             elif event.call_id in book.unheard:
                 book.unheard.discard(event.call_id)
                 self._count_child(event)
         cancelled = [call for call in self.step.settled if call in book.asks]
-        if self._counts():
+        if cancelled and self._counts():
             for call in cancelled:
                 rest = {f"{call}/rest"}
                 is_ended = isinstance(event, ChildEnded) and event.call_id == call
