@@ -93,5 +93,5 @@ ASK_FAULTS = {
 OFTEN = {
     "a_question_that_is_told_again_has_another_id": frozenset({"crash"}),
     "a_question_is_worked_on_each_time_it_is_told": frozenset({"crash", "record repeated"}),
-    "timers_are_lost_at_a_restart": frozenset({"crash"}),
+    "timers_are_lost_at_a_restart": frozenset({"all killed"}),
 }

@@ -48,6 +48,7 @@ MAX_DOWN_S = 20.0
 """Longer than workers wait for anything in a rebalance, and than most calls may take."""
 FAULTS = (
     "crash",
+    "all killed",
     "stop",
     "pause",
     "rebalance",

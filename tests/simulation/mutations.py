@@ -235,6 +235,14 @@ def plan_for(name: str, seed: int) -> Plan:
 
 
 PLANS = {
+    "tools_run_before_they_are_approved": Plan(
+        seed=0,
+        steps=500,
+        often=frozenset({"forged order"}),
+        without=frozenset(FAULTS_OF_WORLD) - {"forged order"},
+        workers=1,
+        partitions=1,
+    ),
     "outcomes_are_not_held_in_a_rebalance": Plan(
         seed=0,
         often=frozenset({"rebalance"}),

@@ -137,7 +137,6 @@ OFTEN = {
     "tools_have_no_time_limit": frozenset({"silence"}),
     "tools_run_for_longer_than_their_turn": frozenset({"silence"}),
     "orders_beyond_the_log_are_waited_for": frozenset({"forged order"}),
-    "tools_run_before_they_are_approved": frozenset({"forged order"}),
     "each_outcome_is_paid_for": frozenset({"record repeated", "forged outcome"}),
     "a_bug_of_the_core_stops_the_worker": frozenset({"bug"}),
     "a_session_with_a_bug_goes_on": frozenset({"bug"}),

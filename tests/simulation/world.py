@@ -68,6 +68,7 @@ class World:
         self.sent: list[Command] = []
         self.applied: list[Applied] = []
         self.rates = {kind: self.rng.choice(RATES) for kind in FAULTS} | dict.fromkeys(plan.often, OFTEN)
+        self.rates["all killed"] *= "all killed" not in plan.without
         self.workers: list[Worker] = []
         self.counts: Counter[str] = Counter()
         self.has_team, self.has_budgets = (
@@ -210,6 +211,8 @@ class World:
         for _ in range(MAX_STEPS_TO_REST):
             if await self._step(faults=False) or await self._is_busy():
                 continue
+            if _are_killed(self):
+                continue
             if not is_decided:
                 is_decided = True
                 _say(self, _decisions(self))
@@ -240,6 +243,17 @@ class World:
         # In the last turn somebody may have come to wait for the scheduler, or to stop.
         is_failed = any(worker.failure for worker in self.workers)
         return is_failed or next(possible_things(self), None) is not None
+
+
+def _are_killed(world: World) -> bool:
+    """Kill all workers, once, when there is nothing but what waits: for people, for time."""
+    rate, world.rates["all killed"] = world.rates["all killed"], 0.0
+    if world.rng.random() >= rate:
+        return False
+    world.counts["all killed"] += 1
+    for worker in list(world.workers):
+        world.crash(worker)
+    return True
 
 
 def _say(world: World, said: Iterable[bytes]) -> None:
