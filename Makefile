@@ -29,9 +29,9 @@ demo: setup ## Start the stack, watch a conversation with tool calls, then talk 
 dev: setup ## Run the stack until Ctrl-C; its data stays
 	@$(BIN)/headrace dev
 
-# Two files at a time, those with real servers first: most of the time passes while they start, stop and are waited for.
+# Three files at a time, also on two cores: most of the time passes while servers start, stop and are waited for.
 test: setup lint ## Everything that must pass
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 15
 
 sim: setup ## Simulate: SEEDS=10000 runs, or SEED=7 shown step by step
 	@PYTHONPATH=tests:. $(BIN)/python -m simulation --seeds $(or $(SEEDS),1000) --first $(or $(FIRST_SEED),0) \

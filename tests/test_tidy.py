@@ -1,6 +1,7 @@
 """How our code reads, as far as a test can tell: functions, files and classes are small, errors not swallowed."""
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,3 +113,12 @@ def test_what_is_untidy_is_found(source: str, says: str) -> None:
 def test_what_is_tidy_is_not(source: str) -> None:
     """The rules leave room for what they do not mean."""
     assert list(problems(source)) == []
+
+
+def test_every_test_is_run() -> None:
+    """A folder that `testpaths` forgets would never be."""
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    paths = [ROOT / path for path in options["testpaths"]]
+    found = list((ROOT / "tests").rglob("test_*.py"))
+    assert len(found) > 100
+    assert [file for file in found if not any(file.is_relative_to(path) for path in paths)] == []

@@ -62,6 +62,16 @@ def history(start: datetime) -> list[Topics]:
     return parts
 
 
+BUDGETS = """
+[house]
+scope = "all"
+day_micros = 1_000_000
+[users]
+scope = "user"
+day_micros = 1_000_000
+"""
+
+
 async def publish(settings: Settings, topics: Topics) -> None:
     names = {topic.name: topic_name(settings, topic) for topic in TOPICS}
     async with AIOKafkaProducer(bootstrap_servers=settings.brokers, linger_ms=5) as producer:
@@ -76,7 +86,9 @@ async def publish(settings: Settings, topics: Topics) -> None:
 async def start_projecting(settings: Settings, folder: str) -> asyncio.subprocess.Process:
     assert settings.postgres is not None
     assert settings.redis is not None
+    assert settings.budgets is not None
     environment = os.environ | {
+        "HEADRACE_BUDGETS": str(settings.budgets),
         "HEADRACE_BROKERS": settings.brokers,
         "HEADRACE_TOPIC_PREFIX": settings.topic_prefix,
         "HEADRACE_PARTITIONS": str(settings.partitions),
@@ -143,12 +155,15 @@ async def test_all_made_again_are_the_live_ones(
     embedded_kafka: Broker, postgres: str, valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """After duplicates, poison, a kill -9, two processes sharing partitions; what is tampered with is found."""
+    budgets = tmp_path_factory.mktemp("budgets") / "budgets.toml"
+    budgets.write_text(BUDGETS)
     settings = Settings(
         brokers=embedded_kafka.bootstrap,
         topic_prefix="equal.",
         partitions=4,
         postgres=SecretStr(postgres),
         redis=SecretStr(valkey_server.url),
+        budgets=budgets,
     )
     await apply_topics(settings)
     await migrate(postgres)
@@ -179,7 +194,8 @@ async def test_all_made_again_are_the_live_ones(
 
     await _tamper(settings)
     assert await dump(settings) != live
-    assert sorted(await make_all_again(settings)) == sorted([*TABLES, "live", "session", "statistics:total", "user"])
+    kinds = ["budget", "live", "session", "statistics:total", "user"]
+    assert sorted(await make_all_again(settings)) == sorted([*TABLES, *kinds])
     assert await dump(settings) == live
 
 
@@ -204,4 +220,6 @@ async def _tamper(settings: Settings) -> None:
     await redis.hset(f"{prefix}session:s7", "status", "running")
     await redis.hincrby(f"{prefix}statistics:total", "agent/assistant/turns_started", 1)
     await redis.persist(f"{prefix}user:t1/ann")
+    async for key in redis.scan_iter(f"{prefix}budget:house/*"):
+        await redis.hincrby(key, "micros", -1)
     await redis.aclose()
