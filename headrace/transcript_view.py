@@ -24,6 +24,7 @@ from schemas.events import (
     TurnCompleted,
     TurnFailed,
     TurnStarted,
+    budget_of,
 )
 
 MAX_SHOWN_CHARACTERS = 200
@@ -70,7 +71,7 @@ class TranscriptView:
             case BroadcastDelivered() | BroadcastReplied() | BroadcastCompleted():
                 self._show_gathering(item)
             case BudgetExceeded():
-                spent = f"{item.spent} {item.unit} of {item.limit} ({item.scope})"
+                spent = f"{item.spent} {item.unit} of {item.limit} ({budget_of(item)})"
                 self._note(f"budget exceeded: {spent}, {item.reserved} reserved: {item.action}", "yellow")
             case TurnCompleted():
                 self._complete(item)

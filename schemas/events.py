@@ -139,6 +139,11 @@ class BudgetExceeded(AgentEventFields, frozen=True, kw_only=True, tag="budget_ex
     local: CountedLocally | UnsetType = UNSET
 
 
+def budget_of(event: BudgetExceeded) -> str:
+    """Which budget, for people: the scope, and the name of a shared one."""
+    return event.scope if isinstance(event.budget, UnsetType) else f"{event.scope}, {event.budget}"
+
+
 class TurnCompleted(AgentEventFields, frozen=True, kw_only=True, tag="turn_completed"):
     """The answer. `stop_reason` is `max_tokens` where the model was cut off at its output limit."""
 

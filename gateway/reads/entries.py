@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, assert_never
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from schemas.codec import decode_agent_event
 from schemas.content import Base64Source, ImageBlock, text_of
@@ -30,7 +30,16 @@ from schemas.events import (
     TurnStarted,
 )
 from schemas.failure import Failure
-from schemas.fields import BudgetAction, BudgetLimit, BudgetReserved, BudgetScope, BudgetSpent, BudgetUnit, DecidedHow
+from schemas.fields import (
+    BudgetAction,
+    BudgetLimit,
+    BudgetReserved,
+    BudgetScope,
+    BudgetSpent,
+    BudgetUnit,
+    DecidedHow,
+    SharedBudgetName,
+)
 from schemas.ids import call_id
 from schemas.log import BroadcastAccepted, MessageAccepted, ModelCompleted
 
@@ -151,6 +160,7 @@ class Overspent(Struct, frozen=True, kw_only=True, tag="budget_exceeded"):
     spent: BudgetSpent
     reserved: BudgetReserved
     action: BudgetAction
+    budget: SharedBudgetName | UnsetType = UNSET
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag="turn_failed"):
@@ -291,6 +301,7 @@ def _overspent(event: BudgetExceeded) -> Overspent:
         spent=event.spent,
         reserved=event.reserved,
         action=event.action,
+        budget=event.budget,
     )
 
 

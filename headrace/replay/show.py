@@ -30,6 +30,7 @@ from schemas.events import (
     TurnCancelled,
     TurnCompleted,
     TurnFailed,
+    budget_of,
 )
 from schemas.log import MessageAccepted, ModelCompleted, ModelFailed, SessionEvent, ToolCompleted, ToolFailed
 
@@ -142,7 +143,7 @@ def _of_event(event: AgentEvent) -> str:
             said = f"{event.reason} {len(event.replies)} replies, missing: {', '.join(event.missing) or 'none'}"
         case BudgetExceeded():
             spent = f"{event.spent} of {event.limit} {event.unit}, {event.reserved} reserved"
-            said = f"{event.scope}: {spent}: {event.action}"
+            said = f"{budget_of(event)}: {spent}: {event.action}"
         case TurnCompleted():
             said = printable(event.text)
         case TurnFailed():

@@ -9,19 +9,21 @@ import pytest
 from histories import NOW, History, agent, catalog, use
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.brokers import Sample
 from gateway.problems import Code, Problem
 from gateway.reads.addresses import is_address
-from gateway.reads.entries import Answered, Entry, Said, ToolUsed, entries, events_of, user_message
+from gateway.reads.entries import Answered, Entry, Overspent, Said, ToolUsed, entries, events_of, user_message
 from gateway.reads.flow import NODES, flow
 from gateway.reads.paging import page, read_cursor, utc, write_cursor
 from gateway.reads.stats import counts
 from gateway.reads.times import milliseconds_between, of_milliseconds
 from schemas.codec import encode
 from schemas.content import Base64Source, ImageBlock, TextBlock, UrlSource
+from schemas.events import BudgetExceeded, budget_of
 from schemas.failure import FailureCode
-from schemas.log import BroadcastAccepted, MessageAccepted, ModelCompleted
+from schemas.log import BroadcastAccepted, MessageAccepted, ModelCompleted, SpendingRefused
 from schemas.topics import DEAD_LETTERS, SESSION_LOG, TOOL_CALLS, TOPICS
 
 
@@ -54,6 +56,23 @@ def test_a_gathering_begins_with_its_broadcast() -> None:
     said = found[0]
     assert isinstance(said, Said)
     assert (said.text, said.user_id, said.message_id) == ("who is there?", "ann", "b")
+
+
+def test_whose_budget_was_exceeded_is_read() -> None:
+    """Of a shared one its name, as its file has it; of an agent's own there is none."""
+    history = History()
+    history.say("m1")
+    refused = {"scope": "user", "unit": "micros", "limit": 1_000, "spent": 900, "reserved": 200, "budget": "users"}
+    history.feed(
+        msgspec.convert(
+            {"session_id": "s1", "call_id": history.model_call(), "at": history.clock.at, **refused}, SpendingRefused
+        )
+    )
+    (told,) = [entry for entry in read(history) if isinstance(entry, Overspent)]
+    assert (told.scope, told.budget, told.action) == ("user", "users", "stop")
+    (event,) = [event for event in history.seen if isinstance(event, BudgetExceeded)]
+    assert budget_of(event) == "user, users"
+    assert budget_of(replace(event, scope="turn", budget=msgspec.UNSET)) == "turn"
 
 
 def test_what_the_model_said_before_its_tools_is_said_once() -> None:
