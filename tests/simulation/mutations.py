@@ -251,7 +251,12 @@ PLANS = {
         partitions=2,
     ),
     "decide_does_not_wait_for_agents_that_another_worker_has_read": Plan(
-        seed=0, often=frozenset({"agent applied", "rebalance", "crash"}), workers=2, partitions=2
+        seed=0,
+        steps=300,
+        often=frozenset({"agent applied"}),
+        without=frozenset(FAULTS_OF_WORLD) - {"agent applied"},
+        workers=4,
+        partitions=4,
     ),
 }
 """Of faults that take more than certain kinds to come often."""
