@@ -16,7 +16,7 @@ from schemas.dead_letter import Cause
 from schemas.effects import Effect
 from schemas.events import AgentEvent
 from schemas.ids import turn_id
-from schemas.log import BroadcastAccepted, CancelRequested, ChildEnded, MessageAccepted, SessionEvent
+from schemas.log import BroadcastAccepted, CancelRequested, ChildEnded, MessageAccepted, SessionEvent, TimerFired
 
 SessionFact = MessageAccepted | BroadcastAccepted | CancelRequested | ChildEnded
 """What a session says to another one."""
@@ -150,10 +150,17 @@ class Draft:
             events=tuple(self._events),
             settled=tuple(settled(self.before.head, self.head)),
             facts=tuple(self.facts),
-            timers=tuple(new_timers(self.before.head, self.head)),
+            timers=tuple(self._timers()),
             refusal=self.refusal,
             rewritten=self.rewritten,
         )
+
+    def _timers(self) -> Iterator[Timer]:
+        yield from new_timers(self.before.head, self.head)
+        event = self.event
+        if isinstance(event, TimerFired) and event.call_id not in timers(self.before.head) | timers(self.head):
+            # Its wait was left behind: a worker died when it had stored the session, and not forgotten the wait yet.
+            yield Timer(event.call_id, None)
 
 
 def settled(before: Head, after: Head) -> Iterator[str]:

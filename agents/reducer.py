@@ -13,7 +13,7 @@ from agents.accounts import count_call_of_turn
 from agents.bill import charge, charge_late
 from agents.breaches import entry_breach, queue_breach
 from agents.catalog import Catalog
-from agents.draft import Draft, Step
+from agents.draft import Draft, Step, Timer
 from agents.endings import agent_of, cancel_running, cancel_waiting, complete, fail, turn_away
 from agents.failures import (
     UNUSABLE_ANSWERS,
@@ -126,6 +126,8 @@ def _without_session(event: SessionEvent) -> Step:
         return Step(session=None)
     if isinstance(event, CancelRequested | ApprovalDecided | SessionReleaseRequested):
         return Step(session=None, refusal=nothing_here(event))
+    if isinstance(event, TimerFired):
+        return Step(session=None, timers=(Timer(event.call_id, None),))
     return Step(session=None)
 
 

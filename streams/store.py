@@ -71,7 +71,7 @@ def writes(session_id: str, before: Session | None, step: Step) -> list[Write]:
     """What the table needs to get from `before` to the step's session, in an order fit for `coalesced`."""
     after = step.session
     if after is before:
-        return []
+        return [_wait(session_id, timer) for timer in step.timers]
     old_count = len(before.transcript) if before else 0
     new_count = len(after.transcript) if after else 0
     kept = 0 if step.rewritten else old_count

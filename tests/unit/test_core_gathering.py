@@ -16,6 +16,7 @@ from schemas.events import BroadcastCompleted, BroadcastDelivered, BroadcastRepl
 from schemas.failure import FailureCode
 from schemas.gather import AudienceOf, GatheredReply, Quorum
 from schemas.log import BroadcastAccepted, CancelRequested, ChildEnded, MessageAccepted, SessionExpired, TimerFired
+from streams.store import wait_key, writes
 
 ID, GATHERING = "acme:b1", "acme:b1:@"
 A, B, C = "ada", "bob", "cy"
@@ -255,6 +256,17 @@ def test_a_broadcast_that_reaches_nobody_is_over_at_once() -> None:
     step = world.send(audience=("ghost",))
     assert step.timers == ()
     assert (world.completed().reason, world.completed().missing) == ("exhausted", ("ghost",))
+
+
+def test_a_wait_that_was_left_behind_is_forgotten_when_it_rings() -> None:
+    """A worker died when it had stored that nobody waits any more, and before it had removed the wait."""
+    world = Broadcasting()
+    world.send(audience=("ghost",))
+    rings = TimerFired(session_id=GATHERING, call_id=DUE, due=DEADLINE, at=DEADLINE)
+    for step in (world.gathering.feed(rings), History(session_id=GATHERING).feed(rings)):
+        assert step.timers == (Timer(DUE, None),)
+        assert (step.events, step.effects, step.facts) == ((), (), ())
+        assert (wait_key(DUE), None) in writes(GATHERING, None, step)
 
 
 def test_agents_are_those_of_when_it_was_routed() -> None:
