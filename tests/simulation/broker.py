@@ -10,6 +10,7 @@ from zlib import crc32
 from simulation.invariants import Record, Topics
 
 from schemas.codec import Headers
+from schemas.topics import SESSION_LOG
 from streams.ports import FencedError
 
 PARTITIONS = 2
@@ -65,7 +66,7 @@ class Outbox:
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
     ) -> asyncio.Future[int]:
         generation = self.generation
-        if self.is_between and dict(headers).get("ce_source") in OF_CALLS:
+        if self.is_between and topic == SESSION_LOG.name and dict(headers).get("ce_source") in OF_CALLS:
             self.broker.strays.append(f"{topic}: {(value or b'')[:200].decode()}")
         if self.room is not None:
             self.room -= 1

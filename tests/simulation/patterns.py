@@ -33,6 +33,8 @@ class PatternTurn:
 
     pattern: Pattern
     message: str
+    since: int = 0
+    """The step of the hand-off: calls up to it are of the agent that handed over."""
     begun: dict[int, tuple[str, str]] = field(default_factory=dict)
     """The agent and the message of each question, by its step."""
     answers: dict[int, Answer] = field(default_factory=dict)
@@ -104,7 +106,8 @@ def _turns(topics: Topics, catalog: Catalog) -> dict[Key, PatternTurn]:
             agent = event.agent if isinstance(event, TurnStarted) else event.to_agent
             spec = _spec(catalog, told[key], agent)
             if spec is not None and spec.pattern is not None:
-                turns[key] = PatternTurn(spec.pattern, text_of(told[key].content))
+                since = _step(event.call_id) if isinstance(event, HandedOff) else 0
+                turns[key] = PatternTurn(spec.pattern, text_of(told[key].content), since)
         elif key in turns:
             _note(turns[key], event)
     return turns
@@ -134,9 +137,10 @@ def _messages(topics: Topics, catalog: Catalog) -> dict[tuple[str, str], list[Me
 
 def _note(turn: PatternTurn, event: AgentEvent) -> None:
     match event:
-        case ToolCalled() | ApprovalRequested() if event.tool.startswith(ask_tool("")):
-            asked = event.tool.removeprefix(ask_tool("")), str(event.input["message"])
-            turn.begun[_step(event.call_id)] = asked
+        case ToolCalled() | ApprovalRequested() if _is_of_pattern(turn, event):
+            # What people approved may be something else: the first event says what the pattern asked.
+            asked = event.tool.removeprefix(ask_tool("")), str(event.input.get("message"))
+            turn.begun.setdefault(_step(event.call_id), asked)
             if isinstance(event, ToolCalled) and event.child_session_id:
                 turn.children.append(event.child_session_id)
         case ToolReturned() if _step(event.call_id) in turn.begun:
@@ -146,6 +150,10 @@ def _note(turn: PatternTurn, event: AgentEvent) -> None:
             turn.end = event
         case _:
             pass
+
+
+def _is_of_pattern(turn: PatternTurn, event: ToolCalled | ApprovalRequested) -> bool:
+    return event.tool.startswith(ask_tool("")) and _step(event.call_id) > turn.since
 
 
 def _step(call_id: str) -> int:
