@@ -150,17 +150,10 @@ class Draft:
             events=tuple(self._events),
             settled=tuple(settled(self.before.head, self.head)),
             facts=tuple(self.facts),
-            timers=tuple(self._timers()),
+            timers=(*new_timers(self.before.head, self.head), *left_behind(self.event, self.before.head, self.head)),
             refusal=self.refusal,
             rewritten=self.rewritten,
         )
-
-    def _timers(self) -> Iterator[Timer]:
-        yield from new_timers(self.before.head, self.head)
-        event = self.event
-        if isinstance(event, TimerFired) and event.call_id not in timers(self.before.head) | timers(self.head):
-            # Its wait was left behind: a worker died when it had stored the session, and not forgotten the wait yet.
-            yield Timer(event.call_id, None)
 
 
 def settled(before: Head, after: Head) -> Iterator[str]:
@@ -185,6 +178,12 @@ def new_timers(before: Head | None, after: Head | None) -> Iterator[Timer]:
     for call_id in known:
         if call_id not in now:
             yield Timer(call_id, None)
+
+
+def left_behind(event: SessionEvent, before: Head, after: Head) -> Iterator[Timer]:
+    """A wait that rings for nothing: a worker died when it had stored the session, and not removed the wait yet."""
+    if isinstance(event, TimerFired) and event.call_id not in timers(before) | timers(after):
+        yield Timer(event.call_id, None)
 
 
 def timers(head: Head | None) -> dict[str, datetime]:
