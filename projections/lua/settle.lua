@@ -1,6 +1,6 @@
 -- Counts a call as spent in one of its accounts, and ends its reservation. KEYS: what was spent (a hash), what is
--- reserved or has ended (a hash). ARGV: partition, offset, the call, what it took in micro-dollars and in tokens, when the account is
--- forgotten (ms).
+-- reserved or has ended (a hash). ARGV: partition, offset, the call, what it took in micro-dollars and in tokens, when
+-- the account is forgotten (ms).
 --
 -- A record that comes again is known by its offset. A call that the log has twice was paid for twice.
 local at = 'at ' .. ARGV[1]

@@ -1,7 +1,8 @@
 -- Reserves a call in all its accounts, or in none where one has not enough left. KEYS: for each account what was spent
--- (a hash), what is reserved and what has ended that is not counted yet (a hash), and that of the day before. ARGV: the call, agent and model, then for
--- each account: the limits in micro-dollars, tokens and calls (-1: none), the least reserve in micro-dollars, what at
--- least was spent as the caller knows (three numbers), and when the account is forgotten (ms).
+-- (a hash), what is reserved and what has ended that is not counted yet (a hash), and that of the day before. ARGV: the
+-- call, agent and model, then for each account: the limits in micro-dollars, tokens and calls (-1: none), the least
+-- reserve in micro-dollars, what at least was spent as the caller knows (three numbers), and when the account is
+-- forgotten (ms).
 --
 -- A call that is reserved already stays so, and is let through: it is made again by a worker that came after a crash.
 --
