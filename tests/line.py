@@ -5,6 +5,7 @@ import base64
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -166,3 +167,19 @@ async def serving(
     entries = [entry for entry in worker.log() if not entry.get("logger", "").startswith("aiokafka")]
     errors = [entry for entry in entries if entry["level"] == "error" and entry["event"] not in expected_errors]
     assert not errors, errors
+
+
+@contextlib.asynccontextmanager
+async def served_by_three(
+    cluster: Cluster, topic_prefix: str, agents: Path
+) -> AsyncIterator[tuple[Line, list[Worker]]]:
+    """The same with three workers that share the partitions; a test may kill one of the last two."""
+    environment = {"HEADRACE_AGENTS": str(agents)}
+    async with serving(cluster, topic_prefix, **environment) as (line, first):
+        others = [await cluster.add_worker(topic_prefix, **environment) for _ in range(2)]
+        try:
+            yield line, [first, *others]
+        finally:
+            for worker in others:
+                if worker.is_running:
+                    await worker.stop()

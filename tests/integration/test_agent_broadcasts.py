@@ -8,7 +8,7 @@ import orjson
 import pytest
 import pytest_asyncio
 from chaos.cluster import Cluster, Worker
-from line import Line, serving
+from line import Line, served_by_three
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -29,14 +29,8 @@ async def stage(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> A
     """Three workers that share the partitions."""
     file = tmp_path_factory.mktemp("casting") / "agents.toml"
     file.write_text(AGENTS)
-    async with serving(cluster, PREFIX, HEADRACE_AGENTS=str(file)) as (line, first):
-        others = [await cluster.add_worker(PREFIX, HEADRACE_AGENTS=str(file)) for _ in range(2)]
-        try:
-            yield line, [first, *others]
-        finally:
-            for worker in others:
-                if worker.is_running:
-                    await worker.stop()
+    async with served_by_three(cluster, PREFIX, file) as stage:
+        yield stage
 
 
 async def test_an_agent_broadcasts_while_a_worker_is_killed(stage: Stage) -> None:

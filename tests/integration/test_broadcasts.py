@@ -9,7 +9,7 @@ import orjson
 import pytest
 import pytest_asyncio
 from chaos.cluster import Cluster, Worker
-from line import Body, Line, serving
+from line import Body, Line, served_by_three
 
 from headrace.client import Headrace
 from schemas.gather import Quorum
@@ -28,14 +28,8 @@ async def stage(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> A
     """Three workers that share the partitions."""
     file = tmp_path_factory.mktemp("broadcasts") / "agents.toml"
     file.write_text(AGENTS)
-    async with serving(cluster, PREFIX, HEADRACE_AGENTS=str(file)) as (line, first):
-        others = [await cluster.add_worker(PREFIX, HEADRACE_AGENTS=str(file)) for _ in range(2)]
-        try:
-            yield line, [first, *others]
-        finally:
-            for worker in others:
-                if worker.is_running:
-                    await worker.stop()
+    async with served_by_three(cluster, PREFIX, file) as stage:
+        yield stage
 
 
 def of_type(line: Line, session_id: str, event_type: str) -> list[Body]:
