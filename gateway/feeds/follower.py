@@ -141,9 +141,11 @@ class Follower(AsyncIterator[Entry]):
         return self._iterating.pop()
 
     def _put(self, entries: list[Entry]) -> None:
+        had_taken_all = not self._waiting
         self._waiting += entries
         self._waiting_bytes += sum([len(entry.body) for entry in entries])
-        if len(self._waiting) > MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES:
+        # Much may come at once, after an outage: a reader who keeps up had no time to take it yet.
+        if not had_taken_all and (len(self._waiting) > MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES):
             self.end(TooSlow())
 
     def _notify(self) -> None:
