@@ -36,7 +36,7 @@ class Source(Protocol):
         ...
 
     async def commit(self) -> None:
-        """What was taken is done."""
+        """What was taken is done; does nothing where that is known."""
         ...
 
     async def lag(self) -> int:
@@ -149,8 +149,7 @@ async def follow(projection: Projection, source: Source, store: Store, stopping:
                 log.warning("store_restarted", projection=projection.name, error=str(error))
                 await source.stop()
                 continue
-            if records:
-                await source.commit()
+            await source.commit()
             if monotonic() - told_at >= PROGRESS_INTERVAL_S:
                 lag = await source.lag()
                 if lag or (writer.records, writer.skipped) != told:

@@ -67,18 +67,18 @@ class KafkaSource:
         return [record_of(self._settings, record) for records in found.values() for record in records]
 
     async def commit(self) -> None:
-        """Commit what was taken. What fails here is committed with the next records, or comes again."""
+        """Commit what was taken, or was in the store already; where it fails, later, or it comes again."""
         if self._consumer is None or not self._taken:
             return
+        taken, self._taken = self._taken, {}
         try:
-            await self._consumer.commit(self._taken)
+            await self._consumer.commit(taken)
         except (CommitFailedError, IllegalStateError):
-            # Some of the partitions are another member's now, who begins where the last commit was.
-            self._taken.clear()
+            # Some of the partitions are another member's now, who begins where the store or the last commit was.
+            pass
         except KafkaError as error:
             log.warning("cannot_commit", projection=self._projection.name, error=repr(error))
-        else:
-            self._taken.clear()
+            self._taken = taken | self._taken
 
     async def lag(self) -> int:
         """How many records of our partitions were not taken; 0 while the brokers do not say."""
@@ -141,8 +141,13 @@ class KafkaSource:
             max_partition_fetch_bytes=MAX_INTERNAL_BYTES,
         )
         topics = [topic_name(settings, topic) for topic in self._projection.topics]
-        consumer.subscribe(topics, listener=_Seek(consumer, self._seek))
+        consumer.subscribe(topics, listener=_Listener(consumer, self._let_go, self._seek))
         return consumer
+
+    def _let_go(self, partitions: Iterable[TopicPartition]) -> None:
+        """What of them was written and not committed comes again, here or elsewhere."""
+        for one in partitions:
+            self._taken.pop(one, None)
 
     async def _seek(self, consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> None:
         """Go on where the store is; where it does not know, where the last commit was."""
@@ -158,24 +163,29 @@ class KafkaSource:
             if progress is not None:
                 for one in partitions:
                     topic = one.topic.removeprefix(self._settings.topic_prefix)
+                    offset = progress.get((topic, one.partition), 0)
                     # An offset that the topic no longer has becomes its oldest one.
-                    consumer.seek(one, progress.get((topic, one.partition), 0))
+                    consumer.seek(one, offset)
+                    # Who wrote last may have died before the commit, and nothing may come that would be committed.
+                    self._taken[one] = offset
             return
 
 
-class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is not typed.
-    """Tells where to begin in partitions that were just assigned."""
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is not typed.
+    """Tells of partitions that are taken away, and where to begin in those that were just assigned."""
 
     def __init__(
         self,
         consumer: AIOKafkaConsumer,
+        let_go: Callable[[Iterable[TopicPartition]], None],
         seek: Callable[[AIOKafkaConsumer, Iterable[TopicPartition]], Awaitable[None]],
     ) -> None:
         self._consumer = consumer
+        self._let_go = let_go
         self._seek = seek
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Nothing is kept for them."""
+        self._let_go(revoked)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         await self._seek(self._consumer, assigned)

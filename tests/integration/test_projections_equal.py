@@ -97,9 +97,7 @@ async def start_projecting(settings: Settings, folder: str) -> asyncio.subproces
         "HEADRACE_DATA_DIR": folder,
         "HEADRACE_LOG_FORMAT": "json",
     }
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "headrace", "project", env=environment, stderr=asyncio.subprocess.DEVNULL
-    )
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", "headrace", "project", env=environment)
 
 
 async def begun(settings: Settings) -> bool:

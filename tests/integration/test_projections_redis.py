@@ -244,6 +244,32 @@ async def test_a_server_that_lost_everything_is_filled_again(
     assert not any(status.lag for status in await projection_status(settings) if status.projection in CALLS)
 
 
+async def test_a_process_dies_before_it_commits_the_last_records(
+    embedded_kafka: Broker, valkey_server: ValkeyServer, tmp_path: Path
+) -> None:
+    """Nothing is left to be read: the next one says all the same how far the store is, and nothing seems to lag."""
+    settings = Settings(
+        brokers=embedded_kafka.bootstrap,
+        topic_prefix="uncommitted.",
+        partitions=2,
+        redis=SecretStr(valkey_server.url),
+        data_dir=tmp_path,
+    )
+    await apply_topics(settings)
+    topics = with_deltas()
+    await publish(settings, topics)
+    await write(valkey_server.url, f"headrace:{settings.topic_prefix}", topics.records)
+    stopping = asyncio.Event()
+    running = asyncio.create_task(project(settings, stopping))
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while any(one.lag for one in await projection_status(settings) if one.projection in CALLS):
+                await asyncio.sleep(0.2)
+    finally:
+        stopping.set()
+        await asyncio.wait_for(running, DEADLINE_S)
+
+
 async def publish(settings: Settings, topics: Topics) -> None:
     names = {topic.name: topic_name(settings, topic) for topic in TOPICS}
     async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:

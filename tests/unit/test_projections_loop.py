@@ -68,7 +68,8 @@ class MemorySource:
         return batch
 
     async def commit(self) -> None:
-        self.committed.append((self._taken, len(self._store.rows)))
+        if not self.committed or self.committed[-1][0] != self._taken:
+            self.committed.append((self._taken, len(self._store.rows)))
 
     async def stop(self) -> None:
         self._taken = 0
