@@ -5,18 +5,21 @@ DELETE /control/faults
 GET    /control/calls    totals, and how often each call id and each request body was started and completed;
                          with `?brief=1` the totals only
 DELETE /control/calls
+PUT    /control/released/NAME
+                         answers that stop at `[[hold:NAME]]` go on
 """
 
 import orjson
 from aiohttp import web
 
 from headrace.simulated_model.faults import FaultRules
+from headrace.simulated_model.holds import Holds
 from headrace.simulated_model.ledger import CallLedger
 from headrace.simulated_model.requests import RequestRefusedError
 from headrace.simulated_model.stream import error_body
 
 
-def add_control(app: web.Application, rules: FaultRules, ledger: CallLedger) -> None:
+def add_control(app: web.Application, rules: FaultRules, ledger: CallLedger, holds: Holds) -> None:
     """Add the control routes to the application."""
 
     async def put_faults(request: web.Request) -> web.Response:
@@ -38,10 +41,15 @@ def add_control(app: web.Application, rules: FaultRules, ledger: CallLedger) -> 
         ledger.reset()
         return _json(ledger.snapshot(is_brief=True))
 
+    async def put_released(request: web.Request) -> web.Response:
+        holds.release(request.match_info["name"])
+        return _json({"released": request.match_info["name"]})
+
     app.router.add_put("/control/faults", put_faults)
     app.router.add_delete("/control/faults", delete_faults)
     app.router.add_get("/control/calls", get_calls)
     app.router.add_delete("/control/calls", delete_calls)
+    app.router.add_put("/control/released/{name}", put_released)
 
 
 def _json(value: object) -> web.Response:

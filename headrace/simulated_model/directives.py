@@ -10,6 +10,7 @@
     [[tool-loop:NAME]]                 ask for this tool again and again, without end
     [[say:TEXT]]                       answer exactly this
     [[latency:SECONDS]]                the call takes this long
+    [[hold:NAME]]                      the answer stops in the middle until `PUT /control/released/NAME`
 
 `tool` and `tools` apply to the first model call of a turn, the others to each. Several faults are tried in their order.
 """
@@ -23,7 +24,7 @@ import msgspec
 from headrace.simulated_model.faults import Fault, check_kind
 from headrace.simulated_model.requests import RequestRefusedError
 
-OPENING = re.compile(r"\[\[(fault|stop|tools|tool-loop|tool|say|latency):\s*")
+OPENING = re.compile(r"\[\[(fault|stop|tools|tool-loop|tool|say|latency|hold):\s*")
 TOOL_NAME = re.compile(r"[^\s{\]]+")
 STOP_REASONS = ("end_turn", "max_tokens", "stop_sequence", "pause_turn", "refusal", "model_context_window_exceeded")
 LATENCY_MAX_S = 3600.0
@@ -57,6 +58,7 @@ class Directives(msgspec.Struct):
     stop: str | None = None
     say: str | None = None
     latency_s: float | None = None
+    hold: str | None = None
 
 
 def parse_directives(text: str) -> Directives:
@@ -114,6 +116,8 @@ def _take(word: str, value: str, found: Directives) -> None:
             found.tool_loop = value
         case "say":
             found.say = value
+        case "hold":
+            found.hold = value
         case _:
             found.latency_s = _number(word, value, LATENCY_MAX_S)
 

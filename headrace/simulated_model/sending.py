@@ -1,6 +1,7 @@
 """How bytes leave: at a pace, or with a fault in the middle of them."""
 
 import asyncio
+from collections.abc import Awaitable
 
 import msgspec
 from aiohttp import web
@@ -46,6 +47,19 @@ async def send_paced(
             await response.write_eof(data)
         else:
             await response.write(data)
+    return response
+
+
+async def send_held(
+    request: web.Request, headers: CIMultiDict[str], entries: list[bytes], passed: Awaitable[None]
+) -> web.StreamResponse:
+    """Send half of a stream, and the rest when `passed` is done."""
+    half = len(entries) // 2
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    await response.write(b"".join(entries[:half]))
+    await passed
+    await response.write_eof(b"".join(entries[half:]))
     return response
 
 

@@ -11,12 +11,13 @@ from aiohttp import web
 from headrace.simulated_model.control import add_control
 from headrace.simulated_model.directives import Directives, parse_directives
 from headrace.simulated_model.faults import HTTP_FAULTS, Fault, FaultRules
+from headrace.simulated_model.holds import Holds
 from headrace.simulated_model.ledger import CallLedger, Outcome, Tally
 from headrace.simulated_model.options import ModelOptions
 from headrace.simulated_model.rate_limits import RateLimitHeaders
 from headrace.simulated_model.replies import plan_reply
 from headrace.simulated_model.requests import MessagesRequest, RequestRefusedError, decode_prompt, decode_request
-from headrace.simulated_model.sending import Pace, send_broken, send_paced
+from headrace.simulated_model.sending import Pace, send_broken, send_held, send_paced
 from headrace.simulated_model.stream import Outgoing, broken_parts, error_body
 from headrace.simulated_model.transcript import Turn, check_transcript, read_turn
 from headrace.simulated_model.usage import InputUsage, PromptCache, count_tokens
@@ -50,6 +51,7 @@ class SimulatedModel:
 
     def __init__(self, options: ModelOptions) -> None:
         self.rules = FaultRules()
+        self.holds = Holds()
         self.ledger = CallLedger(options.recorded_calls_max)
         self._options = options
         self._cache = PromptCache()
@@ -113,19 +115,26 @@ class SimulatedModel:
         self._rate_limits.spend(outgoing.usage.total, outgoing.output_tokens)
         if fault is not None:
             return await self._broken(call, request, outgoing, fault)
-        latency_s = self._options.latency_s if orders.latency_s is None else orders.latency_s
-        if not request.stream:
-            if latency_s:
-                await asyncio.sleep(latency_s)
-            response: web.StreamResponse = self._response(outgoing.message(), JSON, call.request_id)
-        elif latency_s:
-            pace = Pace(latency_s, self._options.first_token_share, self._writes(latency_s))
-            headers = self._rate_limits.headers(call.request_id, EVENT_STREAM, time.time())
-            response = await send_paced(call.http, headers, outgoing.events(), pace)
-        else:
-            response = self._response(b"".join(outgoing.events()), EVENT_STREAM, call.request_id)
+        response = await self._whole(call, outgoing, orders, is_stream=bool(request.stream))
         call.outcome = "completed"
         return response
+
+    async def _whole(
+        self, call: _Call, outgoing: Outgoing, orders: Directives, *, is_stream: bool
+    ) -> web.StreamResponse:
+        latency_s = self._options.latency_s if orders.latency_s is None else orders.latency_s
+        if not is_stream:
+            if orders.hold is not None:
+                await self.holds.passed(orders.hold)
+            await asyncio.sleep(latency_s)
+            return self._response(outgoing.message(), JSON, call.request_id)
+        if orders.hold is None and not latency_s:
+            return self._response(b"".join(outgoing.events()), EVENT_STREAM, call.request_id)
+        headers = self._rate_limits.headers(call.request_id, EVENT_STREAM, time.time())
+        if orders.hold is not None:
+            return await send_held(call.http, headers, outgoing.events(), self.holds.passed(orders.hold))
+        pace = Pace(latency_s, self._options.first_token_share, self._writes(latency_s))
+        return await send_paced(call.http, headers, outgoing.events(), pace)
 
     def _input_usage(self, call: _Call, request: MessagesRequest) -> InputUsage:
         if b'"cache_control"' in call.body:
@@ -194,6 +203,6 @@ def create_app(options: ModelOptions | None = None) -> web.Application:
     app = web.Application(client_max_size=BODY_MAX_BYTES)
     app.router.add_post("/v1/messages", model.messages)
     app.router.add_post("/v1/messages/count_tokens", model.count_tokens)
-    add_control(app, model.rules, model.ledger)
+    add_control(app, model.rules, model.ledger, model.holds)
     app.router.add_route("*", "/{path:.*}", model.not_found)
     return app

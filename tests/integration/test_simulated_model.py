@@ -251,26 +251,29 @@ async def test_control_rules_strike_any_call(url: str) -> None:
 async def test_calls_are_counted_by_their_ids() -> None:
     """Ten calls at once, one of them dropped and tried again: the record tells which were repeated."""
     async with (
-        running_server(ModelOptions(latency_s=0.3)) as url,
+        running_server(ModelOptions()) as url,
         sdk(url) as client,
         aiohttp.ClientSession() as session,
     ):
 
         async def call(number: int) -> None:
-            words = "[[fault:drop times=1]]" if number == 3 else f"hello {number}"
+            words = "[[hold:all]]" + ("[[fault:drop times=1]]" if number == 3 else f"hello {number}")
             try:
                 await streamed(client, words, **{"x-headrace-call-id": f"s{number}/1/1"})
             except httpx2.TransportError:
                 await streamed(client, words, **{"x-headrace-call-id": f"s{number}/1/1"})
 
-        await asyncio.gather(*(call(number) for number in range(10)))
+        calls = asyncio.gather(*(call(number) for number in range(10)))
+        await counted(url, in_flight=10, failed=1)
+        await session.put(f"{url}/control/released/all")
+        await calls
         async with session.get(f"{url}/control/calls") as response:
             record = await response.json()
         repeated = {name: counts for name, counts in record["calls"].items() if counts["started"] > 1}
         assert repeated == {"s3/1/1": {"started": 2, "completed": 1}}
         assert len(record["calls"]) == len(record["fingerprints"]) == 10
         peak = record["totals"].pop("in_flight_peak")
-        assert 9 <= peak <= 10
+        assert peak == 10
         expected = {"started": 11, "completed": 10, "failed": 1, "abandoned": 0, "in_flight": 0}
         assert record["totals"] == expected
         async with session.delete(f"{url}/control/calls") as response:
@@ -279,33 +282,54 @@ async def test_calls_are_counted_by_their_ids() -> None:
 
 async def test_a_caller_that_goes_away_ends_its_call(url: str) -> None:
     """A stalled call does not stay in flight after its caller has left."""
+    async with sdk(url) as client:
+        stalled = asyncio.create_task(streamed(client, "[[fault:stall]]"))
+        await counted(url, in_flight=1)
+        stalled.cancel()
+        await counted(url, in_flight=0, started=1, abandoned=1)
+
+
+async def counted(url: str, **expected: int) -> None:
+    """Wait until the record of calls has these totals."""
+    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+        while True:
+            async with session.get(f"{url}/control/calls?brief=1") as response:
+                totals = (await response.json())["totals"]
+            if {name: totals[name] for name in expected} == expected:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def test_an_answer_is_held_in_the_middle_until_it_is_released(url: str) -> None:
+    """Half of it has arrived by then; one of the same name that comes later is not held any more."""
+    words = "How do rivers work? [[hold:rivers]]"
     async with sdk(url) as client, aiohttp.ClientSession() as session:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.3):
-                await streamed(client, "[[fault:stall]]")
-        async with asyncio.timeout(10):
-            while True:
-                async with session.get(f"{url}/control/calls?brief=1") as response:
-                    totals = (await response.json())["totals"]
-                if totals["in_flight"] == 0:
+        async with await client.messages.create(**asked(words), stream=True) as stream:
+            async for event in stream:
+                if event.type == "content_block_delta":
                     break
-                await asyncio.sleep(0.02)
-        assert (totals["started"], totals["abandoned"]) == (1, 1)
+            await counted(url, in_flight=1, completed=0)
+            async with session.put(f"{url}/control/released/rivers") as response:
+                assert (await response.json()) == {"released": "rivers"}
+            rest = [event.type async for event in stream]
+        assert "content_block_delta" in rest
+        assert rest[-1] == "message_stop"
+        assert (await streamed(client, words))[-1].type == "message_stop"
+        assert (await client.messages.create(**asked(words))).stop_reason == "end_turn"
 
 
 async def test_a_paced_stream_takes_its_time_and_arrives_in_pieces() -> None:
-    """The first token comes after its share of the latency, the last one at its end."""
+    """The first token comes after its share of the latency, the last one not before its end."""
     async with running_server(ModelOptions(latency_s=1.0, first_token_share=0.4)) as url, sdk(url) as client:
         began = time.monotonic()
         async with await client.messages.create(**asked("How do rivers work?"), stream=True) as stream:
             arrived = [time.monotonic() - began async for event in stream if event.type == "content_block_delta"]
-        took = time.monotonic() - began
-        assert 0.39 < arrived[0] < 0.8
-        assert 0.99 < took < 1.8
-        assert arrived[-1] - arrived[0] > 0.3
+        assert time.monotonic() - began > 0.99
+        assert arrived[0] > 0.39
+        assert len(set(arrived)) > 1
         began = time.monotonic()
         await client.messages.create(**asked("hi [[latency:0.2]]"))
-        assert 0.19 < time.monotonic() - began < 0.9
+        assert time.monotonic() - began > 0.19
 
 
 async def test_the_process_serves_and_ends_on_sigterm() -> None:
@@ -318,10 +342,10 @@ async def test_the_process_serves_and_ends_on_sigterm() -> None:
         said = (await process.stdout.readline()).decode()
         async with sdk(said.split()[-1]) as client:
             assert (await streamed(client, "hello"))[-1].type == "message_stop"
-            stalled = asyncio.create_task(streamed(client, "[[fault:stall]]"))
-            await asyncio.sleep(0.3)
-            process.send_signal(signal.SIGTERM)
-            with pytest.raises(httpx2.TransportError):
-                await stalled
+            async with await client.messages.create(**asked("hi [[fault:stall]]"), stream=True) as stalled:
+                await anext(aiter(stalled))
+                process.send_signal(signal.SIGTERM)
+                with pytest.raises(httpx2.TransportError):
+                    _ = [event async for event in stalled]
         assert await process.wait() == 0
         await process.stdout.read()
