@@ -21,7 +21,7 @@ from headrace.topics import apply_topics
 from runtime.settings import Settings
 from schemas.topics import TOPICS
 
-READY_S = 60.0
+READY_S = 90.0
 QUIET_S = 120.0
 SUPERVISED_S = 30.0
 
@@ -62,11 +62,16 @@ class Worker:
 
     async def ready(self) -> None:
         deadline = time.monotonic() + READY_S
-        marker = self.data_dir / "worker.ready"
-        while not (marker.exists() and marker.read_text() == str(self.pid)):
+        while not self._is_marked_ready():
             assert self.process.running, self.process.log_tail()
             assert time.monotonic() < deadline, self.process.log_tail()
             await asyncio.sleep(0.05)
+
+    def _is_marked_ready(self) -> bool:
+        try:
+            return (self.data_dir / "worker.ready").read_text() == str(self.pid)
+        except FileNotFoundError:
+            return False
 
     @property
     def process(self) -> ManagedProcess:
