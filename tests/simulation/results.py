@@ -51,7 +51,7 @@ def check_heard(topics: Topics, catalog: Catalog) -> None:
         is_heard = (result.session_id, result.call_id, content, is_error) in said
         assert is_heard or letter is not None, f"{place_of(record)} was not heard, and nobody was told: {result}"
         if letter is not None:
-            waited = [(since, until) for since, until in waits[result.call_id] if since < letter.at < until]
+            waited = [(since, until) for since, until in waits[result.call_id] if since <= letter.at < until]
             is_of_it = result.call_id.startswith(f"{result.session_id}/")
             assert not (waited and is_of_it), f"{place_of(record)} was refused at {letter.at}, and awaited: {waited}"
 

@@ -117,16 +117,8 @@ def a_pattern_is_the_one_of_now() -> Any:
     return patch.object(pattern_turn, "_say", modern)
 
 
-def results_are_acknowledged_before_they_are_recorded() -> Any:
-    return patch.object(accept_results, "finish_when_durable", lambda ticket, *_: ticket.done())
-
-
 def results_are_refused_by_workers_that_have_not_read_enough() -> Any:
     return patch.object(Sessions, "is_current", lambda *_: True)
-
-
-def results_are_refused_that_are_faster_than_their_order() -> Any:
-    return patch.object(accept_results, "_may_come", lambda *_: False)
 
 
 def nobody_is_told_of_results_that_come_too_late() -> Any:
@@ -184,8 +176,6 @@ OFTEN = {
     "a_pattern_forgets_what_it_asked_last": frozenset({"team"}),
     "a_pattern_takes_answers_for_each_other": frozenset({"team"}),
     "a_pattern_is_the_one_of_now": frozenset({"team", "agent applied"}),
-    "results_are_acknowledged_before_they_are_recorded": frozenset({"produce failed"}),
     "results_are_refused_by_workers_that_have_not_read_enough": frozenset({"crash", "rebalance"}),
-    "results_are_refused_that_are_faster_than_their_order": frozenset({"back-pressure"}),
     "nobody_is_told_of_results_that_come_too_late": frozenset({"no result", "remote result"}),
 }
