@@ -9,7 +9,7 @@ import pytest
 from browser.stack import Stack
 from browser.visit import Visit
 from kafka_fixture import Broker
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -23,6 +23,8 @@ ARGUMENTS = [
 NO_BROWSER = "no Chromium was found: apt install chromium; HEADRACE_TEST_BROWSER=required makes this a failure"
 
 Visiting = Callable[..., Visit]
+SHOWN_MS = 30_000
+expect.set_options(timeout=SHOWN_MS)
 
 
 @pytest.fixture(scope="session")

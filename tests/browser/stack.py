@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from headrace.stack.process import log_tail
 
 ROOT = Path(__file__).parents[2]
 READY_S = 90.0
-PROJECTED_S = 15.0
+PROJECTED_S = 60.0
 NOT_FOUND = 404
 STOP_S = 40.0
 AGENTS = """
@@ -64,6 +65,22 @@ def answer(url: str, body: object | None = None, key: str | None = None, method:
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=30) as response:
         return json.load(response)
+
+
+def read(url: str) -> dict[str, Any] | None:
+    """What the gateway has there, if anything yet."""
+    try:
+        found: dict[str, Any] = answer(url)
+    except urllib.error.HTTPError as error:
+        if error.code != NOT_FOUND:
+            raise
+        return None
+    return found
+
+
+def items(url: str) -> list[dict[str, Any]]:
+    """A list of the gateway; of what it does not know yet, an empty one."""
+    return list((read(url) or {"items": ()})["items"])
 
 
 class Stack:
@@ -127,6 +144,10 @@ class Stack:
         )
         return ended.stdout.decode()
 
+    def release(self, name: str) -> None:
+        """Let the model go on where it stopped at `[[hold:NAME]]`."""
+        answer(f"{self.endpoints['model']}/control/released/{name}", method="PUT")
+
     def kill_gateway(self) -> None:
         """Without a word; the stack starts another one on the same port."""
         os.kill(self.endpoints["pids"]["gateway"], signal.SIGKILL)
@@ -135,14 +156,9 @@ class Stack:
         """What can be read of a session, as soon as it is so: that is projected after it was shown."""
         deadline = time.monotonic() + PROJECTED_S
         while True:
-            items: list[dict[str, Any]] = []
-            try:
-                items = answer(f"{self.url}/v1/sessions/{session_id}/transcript?limit=200")["items"]
-            except urllib.error.HTTPError as error:
-                if error.code != NOT_FOUND:
-                    raise
-            if until(items) or time.monotonic() > deadline:
-                return items
+            found = items(f"{self.url}/v1/sessions/{session_id}/transcript?limit=200")
+            if until(found) or time.monotonic() > deadline:
+                return found
             time.sleep(0.05)
 
     def answers(self, session_id: str, count: int = 1) -> list[str]:
@@ -175,6 +191,17 @@ class Stack:
             )
         self._processes.append(process)
         return process
+
+
+def wait_for_timeline(stack: Stack, session_id: str, *types: str) -> None:
+    """Return when the timeline of the session has records of these types: its page reads it once."""
+    url = f"{stack.url}/v1/sessions/{session_id}"
+
+    def is_there() -> bool:
+        missing = Counter(types) - Counter(item["type"] for item in items(f"{url}/log?limit=200"))
+        return not missing and read(url) is not None
+
+    until(is_there, PROJECTED_S, f"{types} in the timeline of {session_id}")
 
 
 def is_up(url: str) -> bool:

@@ -2,11 +2,10 @@
 
 import pytest
 from browser.conftest import Visiting
-from browser.stack import Stack
+from browser.stack import Stack, wait_for_timeline
 from browser.visit import DESKTOP, PHONE
 from playwright.sync_api import expect
 
-pytestmark = pytest.mark.timeout(120)
 QUESTION = "What makes a slow meeting shorter?"
 CALL = '[[tool:broadcast {"message": "Is the plan sound?", "gather": "all"}]] Ask the others.'
 
@@ -34,6 +33,7 @@ def test_a_gathering(visiting: Visiting, stack: Stack, gathered: str, size: tupl
     expect(reply.get_by_role("link", name="Its conversation")).to_have_attribute("href", "#/chat/looked-at%3Aassistant")
     visit.take_picture(f"broadcast-chat-{looks}")
     assert visit.accessibility_problems() == []
+    wait_for_timeline(stack, gathered, "broadcast_completed")
     visit.open(f"sessions/{gathered}")
     card = visit.page.locator(".turn-card")
     expect(card).to_have_count(1)
@@ -55,5 +55,8 @@ def test_an_agent_that_broadcasts(visiting: Visiting, stack: Stack) -> None:
     call.locator("summary").click()
     expect(call.get_by_label("Result")).to_contain_text("2 of 2 agents replied")
     visit.take_picture("broadcast-call-desktop-light")
-    call.get_by_role("link", name="What the agents replied").click()
+    link = call.get_by_role("link", name="What the agents replied")
+    asked = str(link.get_attribute("href")).rpartition("/")[2]
+    wait_for_timeline(stack, asked, "broadcast_completed")
+    link.click()
     expect(visit.page.locator(".turn-card")).to_contain_text("2 of 2 replied")

@@ -9,16 +9,16 @@ from browser.stack import until
 from browser.visit import Visit
 from playwright.sync_api import Route, expect
 
-pytestmark = pytest.mark.timeout(120)
 QUESTION = "How do I make a slow meeting shorter?"
 MIDDLE_CHARACTERS = 60
 MOMENTS = 4
+CONNECTED_AGAIN_MS = 60_000
 
 
-def say_slowly(visit: Visit, seconds: float) -> str:
-    """Ask for a slow answer, and return when the page shows the middle of it; the session's id."""
+def say(visit: Visit, order: str) -> str:
+    """Ask for an answer that is written by this order, and return when the page shows the middle; the session's id."""
     visit.open("chat?new=1")
-    visit.say(f"[[latency:{seconds}]] {QUESTION}")
+    visit.say(f"[[{order}]] {QUESTION}")
     session_id = visit.session_id
     wait_for_the_middle(visit)
     return session_id
@@ -39,7 +39,7 @@ def assert_only_grew(shown: list[str], answer: str) -> None:
 
 def test_an_answer_is_shown_while_it_is_written(visit: Visit) -> None:
     """The text grows piece by piece, and is at the end what the turn ended with."""
-    session_id = say_slowly(visit, 1.5)
+    session_id = say(visit, "latency:4")
     visit.last_turn("completed")
     (answer,) = visit.stack.answers(session_id)
     shown = visit.shown()
@@ -51,12 +51,13 @@ def test_an_answer_is_shown_while_it_is_written(visit: Visit) -> None:
 
 def test_a_reload_in_the_middle_of_an_answer_loses_and_repeats_nothing(visit: Visit) -> None:
     """The reloaded page shows what was there before, goes on from there, and ends with the answer."""
-    session_id = say_slowly(visit, 3)
+    session_id = say(visit, "hold:reload")
     before = visit.shown()
     visit.page.reload()
     wait_for_the_middle(visit)
     expect(visit.page.locator("li.turn")).to_have_count(1)
     assert visit.last_turn().get_attribute("data-status") == "running"
+    visit.stack.release("reload")
     visit.last_turn("completed")
     (answer,) = visit.stack.answers(session_id)
     assert answer.startswith(before[-1])
@@ -66,11 +67,12 @@ def test_a_reload_in_the_middle_of_an_answer_loses_and_repeats_nothing(visit: Vi
 
 def test_a_gateway_that_is_killed_in_the_middle_of_an_answer_is_waited_for(visit: Visit) -> None:
     """The page says that it connects again, and goes on by itself where it was, without a piece twice."""
-    session_id = say_slowly(visit, 4)
+    session_id = say(visit, "hold:killed")
     visit.may_fail = True
     visit.stack.kill_gateway()
     expect(visit.page.locator(".connection")).to_have_text("Reconnecting…")
-    expect(visit.page.locator(".connection")).to_have_text("Live", timeout=30_000)
+    expect(visit.page.locator(".connection")).to_have_text("Live", timeout=CONNECTED_AGAIN_MS)
+    visit.stack.release("killed")
     visit.last_turn("completed")
     (answer,) = visit.stack.answers(session_id)
     assert_only_grew(visit.shown(), answer)
@@ -84,8 +86,8 @@ def test_a_message_that_was_written_while_the_gateway_was_away_is_sent_once(visi
     visit.last_turn("completed")
     visit.may_fail = True
     visit.page.route("**/v1/sessions/*/messages", lambda route: route.abort())
-    visit.say("[[say:second]] y")
-    visit.page.wait_for_timeout(400)
+    with visit.page.expect_event("requestfailed"):
+        visit.say("[[say:second]] y")
     visit.page.unroute("**/v1/sessions/*/messages")
     visit.page.reload()
     expect(visit.page.locator("li.turn")).to_have_count(2)
@@ -95,7 +97,7 @@ def test_a_message_that_was_written_while_the_gateway_was_away_is_sent_once(visi
 
 def test_an_answer_is_stopped(visit: Visit) -> None:
     """The button is there while the agent works, and ends the turn."""
-    session_id = say_slowly(visit, 5)
+    session_id = say(visit, "hold:stopped")
     visit.page.get_by_role("button", name="Stop").click()
     turn = visit.last_turn("cancelled")
     expect(turn).to_contain_text("Stopped by anyone on this machine")
@@ -115,7 +117,7 @@ def test_tool_calls_are_shown_with_what_they_were_asked_and_what_they_returned(v
         call.locator("summary").click()
         expect(call.get_by_label("Input")).to_contain_text("6 * 7")
         expect(call.get_by_label("Result")).to_contain_text("42")
-        expect(call.locator(".took")).to_have_text(re.compile(r"^\d+ ms$"))
+        expect(call.locator(".took")).to_have_text(re.compile(r"^[\d.]+ m?s$"))
         expect(turn.locator("[data-text]")).to_have_count(2)
         before = turn.inner_text()
         visit.page.reload()
@@ -178,9 +180,10 @@ def test_a_failed_turn_says_why_and_what_to_do(visit: Visit) -> None:
 
 def test_messages_are_queued_behind_a_running_turn(visit: Visit) -> None:
     """Both are answered in their order, each once."""
-    session_id = say_slowly(visit, 1.5)
+    session_id = say(visit, "hold:first")
     visit.say("[[say:next]] z")
     expect(visit.page.locator("li.turn").nth(1)).to_contain_text("Queued")
+    visit.stack.release("first")
     visit.last_turn("completed")
     assert visit.stack.answers(session_id, 2)[1] == "next"
     expect(visit.page.locator("li.turn")).to_have_count(2)
@@ -248,4 +251,4 @@ def test_another_program_s_message_appears_in_an_open_conversation(visit: Visit)
     )
     expect(visit.page.locator("li.turn")).to_have_count(2)
     expect(visit.last_turn("completed")).to_contain_text("theirs")
-    until(lambda: "from elsewhere" in visit.page.locator(".said").last.inner_text(), 10, "the text of the message")
+    until(lambda: "from elsewhere" in visit.page.locator(".said").last.inner_text(), 60, "the text of the message")

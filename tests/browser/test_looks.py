@@ -9,7 +9,6 @@ from browser.stack import Stack, answer
 from browser.visit import DESKTOP, PHONE, SCREENSHOTS, Visit
 from playwright.sync_api import expect
 
-pytestmark = pytest.mark.timeout(120)
 SESSION = "looked-at"
 VIEWS = {
     "new": "chat?new=1",

@@ -10,7 +10,6 @@ from browser.stack import Stack
 from browser.visit import Visit
 from playwright.sync_api import expect
 
-pytestmark = pytest.mark.timeout(120)
 REVOKED_SEEN_MS = 15_000
 
 

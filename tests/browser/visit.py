@@ -21,6 +21,7 @@ new MutationObserver(() => {
 }).observe(document, { subtree: true, childList: true, characterData: true });
 """
 """Notes each text that the last answer had, however short it was to be seen."""
+ACTION_MS = 30_000
 FAILED_REQUEST = re.compile(r"^Failed to load resource")
 
 
@@ -38,7 +39,7 @@ class Visit:
         )
         self.context.add_init_script(WATCH_TEXT)
         self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(ACTION_MS)
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.wrong.append(f"error in the page: {error}"))
         self.page.on("request", self._see)
@@ -71,7 +72,7 @@ class Visit:
         """The last turn, once it has this status."""
         turn = self.page.locator("li.turn").last
         if status is not None:
-            expect(turn).to_have_attribute("data-status", status, timeout=20_000)
+            expect(turn).to_have_attribute("data-status", status)
         return turn
 
     def last_text(self) -> Locator:

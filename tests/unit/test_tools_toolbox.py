@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from agents.tools import Tool, Toolbox, ToolContext, ToolError, ToolFault, ToolOutcome, ToolReturn, tool
+from agents.tools import toolbox as toolbox_module
 from agents.tools.toolbox import MAX_ERROR_CHARS
 from schemas.failure import FailureCode
 
@@ -186,13 +186,13 @@ async def test_a_final_tool_error_is_not_tried_again_and_read_verbatim() -> None
     assert (outcome.failure.message, outcome.attempts) == ("there is no such city: ask the user", 1)
 
 
-async def test_no_pause_beyond_the_time_that_is_left() -> None:
-    """A caller that gives 50 ms is not kept waiting for a backoff of 100 ms or more."""
+async def test_no_pause_beyond_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller that gives 30 s is not kept waiting for a backoff of 500 s or more."""
+    monkeypatch.setattr(toolbox_module, "FIRST_BACKOFF_S", 1_000.0)
+    monkeypatch.setattr(toolbox_module, "MAX_BACKOFF_S", 1_000.0)
     pauses = Pauses()
 
-    outcome = await Toolbox([raising(OSError("no"))], sleep=pauses.sleep).run(
-        "act", {}, context=CONTEXT, timeout_s=0.05
-    )
+    outcome = await Toolbox([raising(OSError("no"))], sleep=pauses.sleep).run("act", {}, context=CONTEXT, timeout_s=30)
 
     assert isinstance(outcome, ToolFault)
     assert (outcome.attempts, list(pauses)) == (1, [])
@@ -265,13 +265,10 @@ async def test_a_timeout_of_a_tool_with_effects_says_that_the_effect_is_unknown(
 
 async def test_the_callers_time_bounds_the_tools() -> None:
     """A turn that ends soon does not wait for a patient tool."""
-    began = time.monotonic()
-
-    outcome = await run(hanging(idempotent=True, timeout_s=60), timeout_s=0.01)
+    outcome = await run(hanging(idempotent=True, timeout_s=3_600), timeout_s=0.01)
 
     assert isinstance(outcome, ToolFault)
     assert outcome.failure.code is FailureCode.TOOL_TIMEOUT
-    assert time.monotonic() - began < 5
 
 
 async def test_without_time_the_tool_is_not_started() -> None:
