@@ -16,8 +16,7 @@ from agents.prompt import Prompt
 from headrace.simulated_model import ModelOptions, running_server
 
 API_KEY = "key-of-this-test"
-POLICY = RetryPolicy(max_attempts=3, stall_s=0.3)
-PATIENT = RetryPolicy(max_attempts=3, stall_s=30)
+POLICY = RetryPolicy(max_attempts=3, stall_s=30)
 
 Frame = tuple[int, int, str | None]
 
@@ -75,7 +74,7 @@ class Caller:
     async def _remember_wait(self, seconds: float) -> None:
         self.waits_s.append(seconds)
 
-    async def say(self, text: str, *, timeout_s: float = 10.0, tools: tuple[dict[str, Any], ...] = ()) -> ModelOutcome:
+    async def say(self, text: str, *, timeout_s: float = 60.0, tools: tuple[dict[str, Any], ...] = ()) -> ModelOutcome:
         prompt = one_message(text, tools)
         return await self.client.complete(prompt, call_id="s1/1/1", timeout_s=timeout_s, on_delta=self.frames.show)
 

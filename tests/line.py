@@ -5,18 +5,22 @@ import base64
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import aiohttp
 import aiokafka
 import orjson
 from chaos.cluster import Cluster, Worker
 from chaos.promise import ENDS, once
 
+from headrace.topics import apply_topics
+from runtime.settings import Settings
 from schemas.topics import TOPICS
 
-WAIT_S = 30.0
+WAIT_S = 90.0
 Body = dict[str, Any]
 Found = TypeVar("Found")
 
@@ -154,19 +158,21 @@ def _decoded(base64_text: str | None) -> bytes | None:
     return None if base64_text is None else base64.b64decode(base64_text)
 
 
+async def release(cluster: Cluster, name: str) -> None:
+    """Let the answers go on that the simulated model holds: `[[hold:NAME]]`."""
+    url = f"{cluster.model_url}/control/released/{name}"
+    async with aiohttp.ClientSession() as http, http.put(url) as response:
+        assert response.status == HTTPStatus.OK
+
+
 @contextlib.asynccontextmanager
 async def serving(
     cluster: Cluster, topic_prefix: str, *, expected_errors: Collection[str] = (), **environment: str
 ) -> AsyncIterator[tuple[Line, Worker]]:
     """A pipeline of its own on the cluster, with one worker; an error that the worker only logged fails here."""
     worker = await cluster.add_worker(topic_prefix, **environment)
-    async with Line(cluster.kafka.bootstrap, topic_prefix) as line:
+    async with _watched(cluster, topic_prefix, worker, expected_errors) as line:
         yield line, worker
-    await worker.kill()
-    # What aiokafka calls an error, a coordinator that is not there yet, it repairs itself.
-    entries = [entry for entry in worker.log() if not entry.get("logger", "").startswith("aiokafka")]
-    errors = [entry for entry in entries if entry["level"] == "error" and entry["event"] not in expected_errors]
-    assert not errors, errors
 
 
 @contextlib.asynccontextmanager
@@ -174,12 +180,25 @@ async def served_by_three(
     cluster: Cluster, topic_prefix: str, agents: Path
 ) -> AsyncIterator[tuple[Line, list[Worker]]]:
     """The same with three workers that share the partitions; a test may kill one of the last two."""
-    environment = {"HEADRACE_AGENTS": str(agents)}
-    async with serving(cluster, topic_prefix, **environment) as (line, first):
-        others = [await cluster.add_worker(topic_prefix, **environment) for _ in range(2)]
+    await apply_topics(Settings(brokers=cluster.kafka.bootstrap, topic_prefix=topic_prefix))
+    first, *others = workers = await asyncio.gather(
+        *(cluster.add_worker(topic_prefix, HEADRACE_AGENTS=str(agents)) for _ in range(3))
+    )
+    async with _watched(cluster, topic_prefix, first) as line:
         try:
-            yield line, [first, *others]
+            yield line, workers
         finally:
-            for worker in others:
-                if worker.is_running:
-                    await worker.stop()
+            await asyncio.gather(*(worker.stop() for worker in others if worker.is_running))
+
+
+@contextlib.asynccontextmanager
+async def _watched(
+    cluster: Cluster, topic_prefix: str, worker: Worker, expected_errors: Collection[str] = ()
+) -> AsyncIterator[Line]:
+    async with Line(cluster.kafka.bootstrap, topic_prefix) as line:
+        yield line
+    await worker.kill()
+    # What aiokafka calls an error, a coordinator that is not there yet, it repairs itself.
+    entries = [entry for entry in worker.log() if not entry.get("logger", "").startswith("aiokafka")]
+    errors = [entry for entry in entries if entry["level"] == "error" and entry["event"] not in expected_errors]
+    assert not errors, errors

@@ -12,6 +12,14 @@ from headrace.stack.kafka import Credentials
 __all__ = ["cluster", "gateway"]
 
 CREDENTIALS = Credentials("ann", "only-for-this-test")
+CLUSTER_TIMEOUT_S = 400
+"""For a test and the fixtures that it is the first to need: Kafka, workers and whatever they start from."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    for item in items:
+        if "cluster" in item.fixturenames and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(CLUSTER_TIMEOUT_S))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -8,7 +8,7 @@ import orjson
 import pytest
 import pytest_asyncio
 from chaos.cluster import Cluster, Worker
-from line import Line, served_by_three
+from line import Line, release, served_by_three
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -33,15 +33,17 @@ async def stage(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> A
         yield stage
 
 
-async def test_an_agent_broadcasts_while_a_worker_is_killed(stage: Stage) -> None:
+async def test_an_agent_broadcasts_while_a_worker_is_killed(cluster: Cluster, stage: Stage) -> None:
     """Each call has its result, of all agents; each agent answers once, and nothing that is known is paid again."""
     line, workers = stage
-    call = orjson.dumps({"message": "[[latency:3]] Is it sound?", "gather": "all", "deadline_seconds": 90}).decode()
     for number in range(SESSIONS):
+        question = "[[hold:sound]] Is it sound?" if number % 2 else "Is it sound?"
+        call = orjson.dumps({"message": question, "gather": "all", "deadline_seconds": 300}).decode()
         await line.say(f"chair{number}", f"[[tool:broadcast {call}]] Ask them.", id=f"m{number}", agent="chair")
     for number in range(SESSIONS):
         await line.event(f"chair{number}~1.2:@", "broadcast_delivered", agent=NAMES[-1])
     await workers[1].kill()
+    await release(cluster, "sound")
     ends = await asyncio.gather(*(line.end(f"chair{number}", f"m{number}") for number in range(SESSIONS)))
     assert [end["type"] for end in ends] == ["turn_completed"] * SESSIONS
     for number in range(SESSIONS):

@@ -9,7 +9,7 @@ import orjson
 import pytest
 import pytest_asyncio
 from chaos.cluster import Cluster, Worker
-from line import Body, Line, served_by_three
+from line import WAIT_S, Body, Line, release, served_by_three
 
 from headrace.client import Headrace
 from schemas.gather import Quorum
@@ -40,11 +40,16 @@ async def test_one_that_gathers(cluster: Cluster, stage: Stage) -> None:
     """The client gets what was gathered; the command prints the same, as a program reads it."""
     line, _ = stage
     async with Headrace(cluster.kafka.bootstrap, topic_prefix=PREFIX) as headrace:
-        completed = await headrace.gather("Who is there?", id="plain", timeout_s=30)
+        completed = await headrace.gather("Who is there?", id="plain", timeout_s=WAIT_S)
         assert (completed.reason, completed.missing) == ("gathered", ())
         assert sorted(reply.agent for reply in completed.replies) == list(NAMES)
         first = await headrace.gather(
-            "[[latency:0.3]] Who is first?", ("ada", "bob"), id="first", gather="first", reply_to="told", timeout_s=30
+            "[[latency:0.3]] Who is first?",
+            ("ada", "bob"),
+            id="first",
+            gather="first",
+            reply_to="told",
+            timeout_s=WAIT_S,
         )
         assert len([reply for reply in first.replies if not reply.is_error]) == 1
     end = await line.end("told", "first:@")
@@ -66,13 +71,14 @@ async def test_a_quorum_while_a_worker_is_killed(cluster: Cluster, stage: Stage)
         casts = [f"quorum{number}" for number in range(CASTS)]
         gathering = [
             asyncio.create_task(
-                headrace.gather("[[latency:3]] Count.", id=cast, gather=Quorum(quorum=2), deadline=90, timeout_s=90)
+                headrace.gather("[[hold:count]] Count.", id=cast, gather=Quorum(quorum=2), deadline=300, timeout_s=300)
             )
             for cast in casts
         ]
         for cast in casts:
             await line.event(f"{cast}:@", "broadcast_delivered", agent=NAMES[-1])
         await workers[1].kill()
+        await release(cluster, "count")
         completed = await asyncio.gather(*gathering)
     for cast, end in zip(casts, completed, strict=True):
         assert end.reason == "gathered", end

@@ -6,7 +6,7 @@ Run with `-s`, it prints by how many micro-dollars the budget was overrun.
 from typing import Any
 
 import pytest
-from anthropic_fixture import PATIENT
+from anthropic_fixture import POLICY
 from histories import History, catalog
 
 from agents.budget import Budget
@@ -41,7 +41,7 @@ def looping(model: str, **budget: Any) -> AgentSpec:
 async def spend(url: str, spec: AgentSpec, result: str) -> tuple[History, list[int]]:
     """Let the agent loop until its budget ends it; the history, and what each call cost."""
     history = History(catalog(spec))
-    client = AnthropicClient("key", url, load_prices(), PATIENT)
+    client = AnthropicClient("key", url, load_prices(), POLICY)
     costs: list[int] = []
     try:
         history.say("m1", "[[tool-loop:add]] Go on for ever.")
@@ -49,7 +49,7 @@ async def spend(url: str, spec: AgentSpec, result: str) -> tuple[History, list[i
             assert history.session is not None
             call_id = history.model_call()
             prompt = build_prompt(spec, [ADD], history.session)
-            outcome = await client.complete(prompt, call_id=call_id, timeout_s=10, on_delta=lambda *_: None)
+            outcome = await client.complete(prompt, call_id=call_id, timeout_s=60, on_delta=lambda *_: None)
             assert isinstance(outcome, ModelCompletion), outcome
             costs.append(outcome.cost_micros)
             history.feed(

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from chaos.cluster import Cluster, Worker
 from chaos.promise import ENDS
-from line import Body, Line, serving
+from line import WAIT_S, Body, Line, release, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -111,19 +111,23 @@ def types(events: list[Body]) -> list[str]:
     return [event["type"] for event in events]
 
 
+def log_of(line: Line, session_id: str) -> list[Body]:
+    return [fact for fact in line.bodies("session-log") if fact["session_id"] == session_id]
+
+
 async def says(path: Path, text: str) -> None:
     """Wait until a tool's file is there and has this text."""
 
     def is_there() -> bool:
         return path.exists() and text in path.read_text()
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_S):
         while not is_there():
             await asyncio.sleep(0.02)
 
 
 async def calls_in_flight(cluster: Cluster, count: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_S):
         while (await cluster.model_totals())["in_flight"] != count:
             await asyncio.sleep(0.02)
 
@@ -153,9 +157,11 @@ async def test_a_cancelled_tool_is_stopped(line: Line, home: Path) -> None:
     assert (await line.ask("stop-tool", "[[say:I am here]]"))["text"] == "I am here"
 
 
-async def test_messages_during_a_turn_wait_in_line(line: Line) -> None:
+async def test_messages_during_a_turn_wait_in_line(cluster: Cluster, line: Line) -> None:
     """Each is answered in its own turn, in the order of arrival."""
-    ids = [await line.say("queue", f"Number {n}. [[latency:0.2]]", id=f"m{n}") for n in range(4)]
+    ids = [await line.say("queue", f"Number {n}. [[hold:queue]]", id=f"m{n}") for n in range(4)]
+    await line.until(lambda: [fact for fact in log_of(line, "queue") if fact.get("message_id") == ids[-1]], "the last")
+    await release(cluster, "queue")
     await line.end("queue", ids[-1])
     events = line.events("queue")
     assert [(event["type"], event["message_id"]) for event in events] == [
@@ -164,12 +170,14 @@ async def test_messages_during_a_turn_wait_in_line(line: Line) -> None:
     assert [event["seq"] for event in events] == list(range(1, 9))
 
 
-async def test_a_waiting_message_is_cancelled(line: Line) -> None:
+async def test_a_waiting_message_is_cancelled(cluster: Cluster, line: Line) -> None:
     """It ends without having begun; the turn that runs goes on."""
-    await line.say("unqueue", "First. [[latency:1]]", id="m1")
+    await line.say("unqueue", "First. [[hold:unqueue]]", id="m1")
     await line.say("unqueue", "Second.", id="m2")
     await line.say("unqueue", "Third.", id="m3")
     await line.command("cancel_turn", "unqueue", message_id="m2")
+    await line.end("unqueue", "m2")
+    await release(cluster, "unqueue")
     await line.end("unqueue", "m3")
     events = line.events("unqueue")
     ends = [(event["type"], event["message_id"]) for event in events if event["type"] in ENDS]
@@ -290,11 +298,12 @@ async def test_a_limit_of_the_agent(line: Line, agent: str, text: str, code: str
     assert (await line.ask(f"limit-{agent}", "[[say:ok]]"))["text"] == "ok"
 
 
-async def test_the_queue_has_a_limit(line: Line) -> None:
+async def test_the_queue_has_a_limit(cluster: Cluster, line: Line) -> None:
     """The message that does not fit is turned away at once, and may be sent again later."""
-    await line.say("full", "First. [[latency:1]]", id="m1", agent="busy")
+    await line.say("full", "First. [[hold:full]]", id="m1", agent="busy")
     await line.say("full", "Second.", id="m2")
     failed = await line.ask("full", "Third.", id="m3")
+    await release(cluster, "full")
     assert (failed["error"]["code"], failed["error"]["retryable"]) == ("limit_queued_messages", True)
     assert [(await line.end("full", message))["type"] for message in ("m1", "m2")] == ["turn_completed"] * 2
 

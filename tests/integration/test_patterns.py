@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,18 +11,16 @@ import orjson
 import pytest
 import pytest_asyncio
 from chaos.cluster import Cluster, Worker
-from line import Body, Line, serving
+from line import WAIT_S, Body, Line, release, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PREFIX = "patterns."
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "patterns.toml"
-PART_S = 4
 PARTS = range(1, 6)
-FIVE = " ".join(
-    f'[[tool:ask_researcher {{"message": "[[latency:{0 if part <= 2 else PART_S}]] [[say:part {part}]]"}}]]'
-    for part in PARTS
-)
+FIVE = " ".join(f'[[tool:ask_researcher {{"message": "[[say:part {part}]]"}}]]' for part in PARTS)
+HELD = "last-three"
+TWO_QUICK = re.sub(r"(?=\[\[say:part [3-5])", f"[[hold:{HELD}]] ", FIVE)
 
 Stage = tuple[Line, Worker]
 
@@ -70,7 +69,7 @@ def agents(tree: Body) -> Iterator[str]:
         ("jury", "May this be published?", ["juror"] * 5),
         ("polish", "Write about water.", ["writer", "critic"]),
         ("explorer", "Look around.", ["worker"]),
-        ("orchestrator", FIVE.replace(f"latency:{PART_S}", "latency:0"), ["researcher"] * 5),
+        ("orchestrator", FIVE, ["researcher"] * 5),
         ("assistant", "What is 6 * 7?", []),
     ],
 )
@@ -114,11 +113,16 @@ async def test_the_orchestrator_is_killed_among_five_parallel_children(cluster: 
     """Two have ended and three are at work: those three are asked of the model again, and no finished one is."""
     line, worker = stage
     session = "killed-orchestrator"
-    await line.say(session, FIVE, id="m1", agent="orchestrator")
+    await line.say(session, TWO_QUICK, id="m1", agent="orchestrator")
     await asyncio.gather(*(line.event(f"{session}~1.{step}", "turn_completed") for step in (2, 3)))
     before = await until_begun(cluster, session, 6)
     finished = {call for call, counts in before.items() if counts["completed"]}
+    abandoned = (await cluster.model_totals())["abandoned"]
     await worker.kill()
+    async with asyncio.timeout(WAIT_S):
+        while (await cluster.model_totals())["abandoned"] < abandoned + 3:
+            await asyncio.sleep(0.05)
+    await release(cluster, HELD)
     await worker.start()
     end = await line.event(session, "turn_completed")
     assert all(f"part {part}" in end["text"] for part in PARTS)
@@ -139,7 +143,7 @@ async def test_the_orchestrator_is_killed_among_five_parallel_children(cluster: 
 
 async def until_begun(cluster: Cluster, session: str, count: int) -> dict[str, dict[str, int]]:
     """The model calls of a session and its children, once so many have begun."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WAIT_S):
         while len(calls := calls_of(await cluster.model_calls(), session)) < count:
             await asyncio.sleep(0.05)
     return calls
