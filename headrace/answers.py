@@ -34,16 +34,24 @@ class Answers:
         self._open = AsyncExitStack()
         self._starting = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def start(self) -> None:
-        """Returns when every end that is published from now on will be seen; does nothing when it runs already."""
+        """Returns when every end that is published from now on will be seen; does nothing when it runs already.
+
+        Raises `ReadAgainError` where it was closed, also meanwhile.
+        """
         async with self._starting:
-            if self._task is not None and not self._task.done():
-                return
-            await self._open.aclose()
-            client = await self._open.enter_async_context(consumer(self._settings))
-            await assign_at_end(client, await partitions_of(client, topic_name(self._settings, AGENT_EVENTS)))
-            self._task = asyncio.create_task(self._read(client))
+            if not self._closed and (self._task is None or self._task.done()):
+                await self._begin()
+            if self._closed:
+                raise _closed()
+
+    async def _begin(self) -> None:
+        await self._open.aclose()
+        client = await self._open.enter_async_context(consumer(self._settings))
+        await assign_at_end(client, await partitions_of(client, topic_name(self._settings, AGENT_EVENTS)))
+        self._task = asyncio.create_task(self._read(client))
 
     @contextmanager
     def expecting(self, session_id: str, message_id: str) -> Iterator[asyncio.Future[TurnEnd]]:
@@ -83,11 +91,14 @@ class Answers:
 
     async def close(self) -> None:
         """Stop reading; who still waits gets `ReadAgainError`."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        self._fail(ReadAgainError("the client was closed while it waited for an answer"))
-        await self._open.aclose()
+        self._closed = True
+        # A reader that is being opened meanwhile is closed here too.
+        async with self._starting:
+            if self._task is not None:
+                self._task.cancel()
+                await asyncio.gather(self._task, return_exceptions=True)
+            self._fail(_closed())
+            await self._open.aclose()
 
     async def _read(self, client: Any) -> None:
         try:
@@ -103,6 +114,10 @@ class Answers:
             for future in itertools.chain.from_iterable(waiting.values()):
                 if not future.done():
                     future.set_exception(error)
+
+
+def _closed() -> ReadAgainError:
+    return ReadAgainError("the client was closed while it waited for an answer")
 
 
 def _resolve(waiting: _Waiting, value: bytes) -> None:

@@ -51,10 +51,13 @@ class KafkaSource:
         self._stopping = stopping
         self._consumer: AIOKafkaConsumer | None = None
         self._taken: dict[TopicPartition, int] = {}
+        self._unplaced: set[TopicPartition] = set()
+        """Assigned and paused, until the store has said where to begin."""
 
     async def take(self) -> list[Record]:
         """The next records; raises `Stopped`."""
         consumer = await self._started()
+        await self._place(consumer)
         try:
             found = await consumer.getmany(timeout_ms=int(IDLE_S * 1000), max_records=MAX_RECORDS)
         except KafkaError as error:
@@ -70,7 +73,7 @@ class KafkaSource:
         """Commit what was taken, or was in the store already; where it fails, later, or it comes again."""
         if self._consumer is None or not self._taken:
             return
-        taken, self._taken = self._taken, {}
+        taken = dict(self._taken)
         try:
             await self._consumer.commit(taken)
         except (CommitFailedError, IllegalStateError):
@@ -78,7 +81,9 @@ class KafkaSource:
             pass
         except KafkaError as error:
             log.warning("cannot_commit", projection=self._projection.name, error=repr(error))
-            self._taken = taken | self._taken
+            return
+        for one in taken:
+            self._taken.pop(one, None)
 
     async def lag(self) -> int:
         """How many records of our partitions were not taken; 0 while the brokers do not say."""
@@ -97,6 +102,7 @@ class KafkaSource:
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
             self._taken.clear()
+            self._unplaced.clear()
             await self._leave(consumer)
 
     async def _leave(self, consumer: AIOKafkaConsumer) -> None:
@@ -141,51 +147,59 @@ class KafkaSource:
             max_partition_fetch_bytes=MAX_INTERNAL_BYTES,
         )
         topics = [topic_name(settings, topic) for topic in self._projection.topics]
-        consumer.subscribe(topics, listener=_Listener(consumer, self._let_go, self._seek))
+        consumer.subscribe(topics, listener=_Listener(consumer, self._let_go, self._unplaced.update))
         return consumer
 
     def _let_go(self, partitions: Iterable[TopicPartition]) -> None:
         """What of them was written and not committed comes again, here or elsewhere."""
         for one in partitions:
             self._taken.pop(one, None)
+            self._unplaced.discard(one)
 
-    async def _seek(self, consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> None:
-        """Go on where the store is; where it does not know, where the last commit was."""
+    async def _place(self, consumer: AIOKafkaConsumer) -> None:
+        """Begin what was assigned where the store is; where it does not know, where the last commit was.
+
+        Here and not while the partitions are assigned: the store is never asked while records wait to be written, which
+        would make it forget that it may be another one than they were taken for.
+        """
         wait_s = FIRST_WAIT_S
-        while not self._stopping.is_set():
+        while self._unplaced:
             try:
                 progress = await self._progress()
             except StoreUnavailableError as error:
                 log.warning("store_unavailable", projection=self._projection.name, error=str(error), wait_s=wait_s)
-                await asyncio.sleep(wait_s)
+                await pause(wait_s, self._stopping)
                 wait_s = min(wait_s * 2, LONGEST_WAIT_S)
                 continue
-            if progress is not None:
-                for one in partitions:
-                    topic = one.topic.removeprefix(self._settings.topic_prefix)
-                    offset = progress.get((topic, one.partition), 0)
+            # A consumer that was given up may still be told of some that are not ours.
+            for one in self._unplaced & consumer.assignment():
+                if progress is not None:
+                    offset = progress.get((one.topic.removeprefix(self._settings.topic_prefix), one.partition), 0)
                     # An offset that the topic no longer has becomes its oldest one.
                     consumer.seek(one, offset)
                     # Who wrote last may have died before the commit, and nothing may come that would be committed.
                     self._taken[one] = offset
-            return
+                consumer.resume(one)
+            self._unplaced.clear()
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is not typed.
-    """Tells of partitions that are taken away, and where to begin in those that were just assigned."""
+    """Tells of partitions that are taken away, and of those that were just assigned, which nothing is read of yet."""
 
     def __init__(
         self,
         consumer: AIOKafkaConsumer,
         let_go: Callable[[Iterable[TopicPartition]], None],
-        seek: Callable[[AIOKafkaConsumer, Iterable[TopicPartition]], Awaitable[None]],
+        hold: Callable[[Iterable[TopicPartition]], None],
     ) -> None:
         self._consumer = consumer
         self._let_go = let_go
-        self._seek = seek
+        self._hold = hold
 
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         self._let_go(revoked)
 
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        await self._seek(self._consumer, assigned)
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        # Before anything is awaited: from then on, records come from where the last commit was.
+        self._consumer.pause(*assigned)
+        self._hold(assigned)

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from client_fixture import Stand, completed, own_topics, stand_in, started
 from kafka_fixture import Broker, free_port
 
 from headrace.client import Headrace
+from headrace.connect import partitions_of
 from headrace.errors import (
     ApplyTopicsError,
     CorrectMessageError,
@@ -19,12 +21,13 @@ from headrace.errors import (
     ReadAgainError,
     StartBrokersError,
 )
+from headrace.records import read_topic
 from runtime.kafka import partition_for
 from runtime.settings import Settings
 from schemas.commands import ApprovalDecision, CancelTurn, EndSession, UserMessage
 from schemas.content import TextBlock
 from schemas.events import AgentDelta, AgentEvent, DeltaReset, TextDelta, TurnCompleted
-from schemas.topics import AGENT_EVENTS
+from schemas.topics import AGENT_EVENTS, USER_MESSAGES
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -132,16 +135,35 @@ async def test_two_ask_the_same(headrace: Headrace, stand: Stand) -> None:
     assert isinstance(await patient, TurnCompleted)
 
 
-async def test_closed_while_waiting(settings: Settings) -> None:
+async def test_closed_while_waiting(settings: Settings, stand: Stand) -> None:
     """A caller that still waits learns that its answer cannot be read any more."""
     async with Headrace.of(settings) as headrace:
-        asked = asyncio.create_task(headrace.ask("s1", "hi", timeout_s=20))
-        events = headrace.follow("s1")
-        async with events:
-            pass
-        await asyncio.sleep(0.5)
+        asked = asyncio.create_task(headrace.ask("s1", "hi", timeout_s=60))
+        await stand.next_command()
     with pytest.raises(ReadAgainError):
         await asked
+
+
+async def test_closed_while_a_reader_is_opened(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller learns the same, nothing is sent, and the reader is closed: an open one would warn."""
+    opening, closing = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*arguments: Any) -> Any:
+        opening.set()
+        await closing.wait()
+        return await partitions_of(*arguments)
+
+    monkeypatch.setattr("headrace.answers.partitions_of", slowly)
+    async with Headrace.of(settings) as headrace:
+        asked = [asyncio.create_task(headrace.ask("s1", "hi")) for _ in range(2)]
+        await opening.wait()
+        asyncio.get_running_loop().call_soon(closing.set)
+    for one in asked:
+        with pytest.raises(ReadAgainError):
+            await one
+    with pytest.raises(ReadAgainError):
+        await headrace.ask("s1", "hi")
+    assert [record async for record in read_topic(settings, USER_MESSAGES)] == []
 
 
 async def test_follow_from_the_beginning(headrace: Headrace, stand: Stand) -> None:
