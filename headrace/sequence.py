@@ -3,24 +3,10 @@
 from collections import deque
 from datetime import datetime
 
-from schemas.events import (
-    AgentDelta,
-    AgentEvent,
-    BroadcastCompleted,
-    BroadcastDelivered,
-    DeltaReset,
-    TurnCancelled,
-    TurnCompleted,
-    TurnFailed,
-    TurnStarted,
-)
+from schemas.events import AgentDelta, AgentEvent, DeltaReset, TurnCancelled, TurnCompleted, TurnFailed
 
 ENDED_TURNS_REMEMBERED = 100
 """Deltas come on a topic of their own and can arrive after the end of their turn, but not many turns after it."""
-
-
-FIRST = TurnStarted | BroadcastDelivered | BroadcastCompleted
-"""What a session can begin with, once it was forgotten."""
 
 
 class SessionReader:
@@ -38,9 +24,13 @@ class SessionReader:
 
     def is_new(self, event: AgentEvent) -> bool:
         """Whether this event was not seen before; it counts as seen from now on."""
-        begins_again = event.seq == 1 and isinstance(event, FIRST) and self._last_at and event.at > self._last_at
+        begins_again = event.seq == 1 and self._last_at and event.at > self._last_at
         if event.seq <= self._last_seq and not begins_again:
             return False
+        if begins_again:
+            # Its turns have the ids of those before.
+            self._ended.clear()
+            self._deltas_at = None
         self._last_seq, self._last_at = event.seq, event.at
         if isinstance(event, TurnCompleted | TurnFailed | TurnCancelled):
             self._ended.append(event.turn_id)

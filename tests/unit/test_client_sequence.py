@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from headrace.sequence import SessionReader
 from schemas.events import AgentDelta, AgentEvent, DeltaReset, TextDelta, TurnCancelled, TurnStarted
@@ -48,6 +49,13 @@ def test_session_that_begins_again() -> None:
     assert [reader.is_new(item) for item in history] == [True, True, False, True, True, False]
 
 
+def test_session_that_begins_again_with_an_end() -> None:
+    """The first message of a new life may be turned away, or cancelled in the queue: its end is what begins it."""
+    reader = SessionReader()
+    again = replace(end(1), at=NOW + timedelta(days=31))
+    assert [reader.is_new(item) for item in (event(1), event(2), again, again)] == [True, True, True, False]
+
+
 @pytest.mark.parametrize(
     ("deltas", "current"),
     [
@@ -73,3 +81,13 @@ def test_deltas_after_the_end() -> None:
     assert not reader.is_current(text(1, 1, 0))
     assert not reader.is_current(reset(1, 2))
     assert reader.is_current(text(1, 1, 0, turn=2))
+
+
+def test_deltas_of_a_session_that_begins_again() -> None:
+    """Its turns have the ids of those of its life before, whose end and deltas do not count."""
+    reader = SessionReader()
+    assert reader.is_new(event(1))
+    assert reader.is_current(text(1, 1, 5))
+    assert reader.is_new(end(2))
+    assert reader.is_new(event(1, NOW + timedelta(days=31)))
+    assert reader.is_current(text(1, 1, 0))
