@@ -6,7 +6,6 @@ import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from http import HTTPStatus
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -176,13 +175,13 @@ async def serving(
 
 
 @contextlib.asynccontextmanager
-async def served_by_three(
-    cluster: Cluster, topic_prefix: str, agents: Path
+async def served_by(
+    cluster: Cluster, topic_prefix: str, count: int, **environment: str
 ) -> AsyncIterator[tuple[Line, list[Worker]]]:
-    """The same with three workers that share the partitions; a test may kill one of the last two."""
+    """The same with several workers that share the partitions; a test may kill any but the first."""
     await apply_topics(Settings(brokers=cluster.kafka.bootstrap, topic_prefix=topic_prefix))
     first, *others = workers = await asyncio.gather(
-        *(cluster.add_worker(topic_prefix, HEADRACE_AGENTS=str(agents)) for _ in range(3))
+        *(cluster.add_worker(topic_prefix, **environment) for _ in range(count))
     )
     async with _watched(cluster, topic_prefix, first) as line:
         try:

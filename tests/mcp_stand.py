@@ -6,6 +6,7 @@ With `malformed` as a further argument it also writes a line that is no JSON bef
 import asyncio
 import os
 import sys
+from pathlib import Path
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -30,8 +31,10 @@ def fail() -> str:
 
 
 @server.tool()
-async def wait(seconds: float) -> str:
-    """Takes long."""
+async def wait(seconds: float, begun: str = "") -> str:
+    """Takes long; `begun` is a file to make first."""
+    if begun:
+        await asyncio.to_thread(Path(begun).touch)
     await asyncio.sleep(seconds)
     return "waited"
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 import pytest_asyncio
 from chaos.cluster import Cluster, Worker
-from line import Line, release, served_by_three
+from line import Line, release, served_by
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -29,7 +29,7 @@ async def stage(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> A
     """Three workers that share the partitions."""
     file = tmp_path_factory.mktemp("casting") / "agents.toml"
     file.write_text(AGENTS)
-    async with served_by_three(cluster, PREFIX, file) as stage:
+    async with served_by(cluster, PREFIX, 3, HEADRACE_AGENTS=str(file)) as stage:
         yield stage
 
 

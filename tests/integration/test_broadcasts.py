@@ -9,7 +9,7 @@ import orjson
 import pytest
 import pytest_asyncio
 from chaos.cluster import Cluster, Worker
-from line import WAIT_S, Body, Line, release, served_by_three
+from line import WAIT_S, Body, Line, release, served_by
 
 from headrace.client import Headrace
 from schemas.gather import Quorum
@@ -28,7 +28,7 @@ async def stage(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> A
     """Three workers that share the partitions."""
     file = tmp_path_factory.mktemp("broadcasts") / "agents.toml"
     file.write_text(AGENTS)
-    async with served_by_three(cluster, PREFIX, file) as stage:
+    async with served_by(cluster, PREFIX, 3, HEADRACE_AGENTS=str(file)) as stage:
         yield stage
 
 

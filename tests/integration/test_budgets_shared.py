@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from chaos.cluster import Cluster, Worker
 from gateway_fixture import projecting
-from line import Line, serving
+from line import WAIT_S, Line, release, served_by
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from valkey_fixture import ValkeyServer, valkey_server
@@ -31,6 +31,7 @@ __all__ = ["valkey_server"]
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 TEN_CENTS = 100_000
+NOTHING = {"micros": 0, "tokens": 0, "calls": 0}
 RULES = "Answer in full, and name what each number stands for. " * 200
 """About 2,700 tokens, so that a call costs what calls of real agents do."""
 AGENTS = f"""
@@ -42,6 +43,19 @@ limits = {{ model_calls_per_turn = 5000, tool_calls_per_turn = 5000, tokens_per_
 """
 LOOP = '[[tool-loop:calculator {"expression": "1+2"}]] Go on for ever.'
 SESSIONS = 8
+PATIENCE = '''
+"""The worker waits for an answer of Redis for 20 s instead of a quarter of one."""
+import streams.redis_counter
+from agents.tools import tool
+
+streams.redis_counter.PATIENCE_S = 20.0
+
+
+@tool
+async def nothing() -> str:
+    """Does nothing."""
+    return ""
+'''
 
 
 @dataclass
@@ -64,10 +78,10 @@ class Stage:
     def spent(self) -> int:
         return sum(fact.get("cost_micros", 0) for fact in self.outcomes())
 
-    async def loop(self, sessions: int) -> Sequence[dict[str, Any]]:
-        """Let so many sessions loop until they are stopped; their ends."""
-        names = [f"loop{number}" for number in range(sessions)]
-        await asyncio.gather(*(self.line.say(name, LOOP, id=name) for name in names))
+    async def loop(self, text: str = LOOP) -> Sequence[dict[str, Any]]:
+        """Let all sessions loop until they are stopped; their ends."""
+        names = [f"loop{number}" for number in range(SESSIONS)]
+        await asyncio.gather(*(self.line.say(name, text, id=name) for name in names))
         return await asyncio.gather(*(self.line.end(name, name) for name in names))
 
     async def account(self, kind: str, name: str, of: str = "") -> dict[str, int]:
@@ -80,21 +94,25 @@ class Stage:
             await client.aclose()
         return dict(zip(("micros", "tokens", "calls"), (int(amount or 0) for amount in found), strict=True))
 
+    async def until_open(self, expected: dict[str, int]) -> None:
+        """Wait for what is reserved: a worker tells Redis how a call ended, and waits for no answer."""
+        async with asyncio.timeout(WAIT_S):
+            while await self.account("budget-open", today()) != expected:
+                await asyncio.sleep(0.05)
+
     async def settled(self, name: str) -> dict[str, int]:
         """What the projection says was spent, once it has counted all that the log has."""
-        for _ in range(300):
-            found = await self.account("budget", name)
-            if found["calls"] == len(self.outcomes()):
-                return found
-            await asyncio.sleep(0.1)
-        raise AssertionError(f"the projection has counted {found}, the log has {len(self.outcomes())} calls")
+        async with asyncio.timeout(WAIT_S):
+            while (found := await self.account("budget", name))["calls"] != len(self.outcomes()):
+                await asyncio.sleep(0.05)
+        return found
 
 
 @contextlib.asynccontextmanager
 async def stage(
-    cluster: Cluster, valkey: ValkeyServer, folder: Path, budgets: str, workers: int = 2
+    cluster: Cluster, valkey: ValkeyServer, folder: Path, budgets: str, workers: int = 2, *, is_patient: bool = True
 ) -> AsyncIterator[Stage]:
-    """Workers with topics and keys of their own."""
+    """Workers with topics and keys of their own; patient ones never count locally because a machine is slow."""
     prefix = f"{folder.name}."
     (folder / "agents.toml").write_text(AGENTS)
     (folder / "budgets.toml").write_text(budgets)
@@ -103,6 +121,9 @@ async def stage(
         "HEADRACE_BUDGETS": str(folder / "budgets.toml"),
         "HEADRACE_REDIS": valkey.url,
     }
+    if is_patient:
+        (folder / "patience.py").write_text(PATIENCE)
+        environment["HEADRACE_TOOLS"] = str(folder / "patience.py")
     settings = Settings(
         brokers=cluster.kafka.bootstrap,
         topic_prefix=prefix,
@@ -110,14 +131,8 @@ async def stage(
         data_dir=folder,
         agents=folder / "agents.toml",
     )
-    async with serving(cluster, prefix, **environment) as (line, first):
-        others = [await cluster.add_worker(prefix, **environment) for _ in range(workers - 1)]
-        try:
-            yield Stage(cluster, line, [first, *others], settings, valkey)
-        finally:
-            for worker in others:
-                if worker.is_running:
-                    await worker.stop()
+    async with served_by(cluster, prefix, workers, **environment) as (line, served):
+        yield Stage(cluster, line, served, settings, valkey)
 
 
 def today(budget: str = "house") -> str:
@@ -137,7 +152,7 @@ async def test_ten_cents_shared_by_sessions_that_loop_on_two_workers(
     The projection counts what the log says, a rebuild too, and the log explains each refusal without Redis.
     """
     async with stage(cluster, valkey_server, tmp_path, house(reserve)) as world, projecting(world.settings, "budgets"):
-        ends = await world.loop(SESSIONS)
+        ends = await world.loop()
         assert {end["type"] for end in ends} == {"turn_failed"}
         assert {end["error"]["code"] for end in ends} == {"budget_exceeded"}
         costs = [fact["cost_micros"] for fact in world.outcomes()]
@@ -151,7 +166,7 @@ async def test_ten_cents_shared_by_sessions_that_loop_on_two_workers(
         assert not any(fact.get("local") for fact in world.refusals())
         found = await world.settled(today())
         assert found["micros"] == world.spent
-        assert await world.account("budget-open", today()) == {"micros": 0, "tokens": 0, "calls": 0}
+        await world.until_open(NOTHING)
         rebuilt = await rebuild_keys(world.settings, BUDGETS, lambda _: None)
         assert [(kind.kind, kind.same, kind.changed) for kind in rebuilt.kinds] == [("budget", 1, 0)]
         for session in ("loop0", "loop5"):
@@ -165,15 +180,19 @@ async def test_redis_is_killed_while_agents_loop(cluster: Cluster, valkey_server
     """Each worker goes on with its share of what was left; Redis comes back empty and is filled from the log."""
     limit, reserve = 2 * TEN_CENTS, 10_000
     async with (
-        stage(cluster, valkey_server, tmp_path, house(reserve, limit)) as world,
+        stage(cluster, valkey_server, tmp_path, house(reserve, limit), is_patient=False) as world,
         projecting(world.settings, "budgets"),
     ):
-        looping = asyncio.create_task(world.loop(SESSIONS))
-        while world.spent < limit // 3:
+        await asyncio.gather(*(world.line.ask(f"loop{number}", "Hello") for number in range(SESSIONS)))
+        started = (await cluster.model_totals())["started"]
+        looping = asyncio.create_task(world.loop(f"[[hold:until Redis is dead]] {LOOP}"))
+        while (await cluster.model_totals())["started"] < started + SESSIONS:
             assert not looping.done()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.02)
         await valkey_server.kill()
         at_kill = world.spent
+        assert not world.refusals()
+        await release(cluster, "until Redis is dead")
         ends = await looping
         alone = world.spent
         try:
@@ -200,7 +219,7 @@ async def test_a_worker_is_killed_between_reserve_and_outcome(
 ) -> None:
     """The call is made again under its id: it is reserved once, and counts once."""
     async with stage(cluster, valkey_server, tmp_path, house(10_000), workers=1) as world:
-        await world.line.say("slow", "[[latency:3]] Take your time.", id="m1")
+        await world.line.say("slow", "[[hold:slow]] Take your time.", id="m1")
         while "slow/1/1" not in await cluster.model_calls():
             await asyncio.sleep(0.02)
         assert (await world.account("budget-open", today()))["calls"] == 1
@@ -209,9 +228,10 @@ async def test_a_worker_is_killed_between_reserve_and_outcome(
         while (await cluster.model_calls())["slow/1/1"]["started"] < 2:
             await asyncio.sleep(0.02)
         assert await world.account("budget-open", today()) == {"micros": 10_000, "tokens": 0, "calls": 1}
+        await release(cluster, "slow")
         end = await world.line.end("slow", "m1")
         assert end["type"] == "turn_completed"
-        assert await world.account("budget-open", today()) == {"micros": 0, "tokens": 0, "calls": 0}
+        await world.until_open(NOTHING)
         assert (await world.account("budget-open", today(), "ended "))["calls"] == 1, "it is not counted yet"
         async with projecting(world.settings, "budgets"):
             assert await world.settled(today()) == {
@@ -219,7 +239,7 @@ async def test_a_worker_is_killed_between_reserve_and_outcome(
                 "tokens": sum(end["usage"].values()),
                 "calls": 1,
             }
-        assert await world.account("budget-open", today(), "ended ") == {"micros": 0, "tokens": 0, "calls": 0}
+        assert await world.account("budget-open", today(), "ended ") == NOTHING
 
 
 async def test_people_and_cheaper_models(cluster: Cluster, valkey_server: ValkeyServer, tmp_path: Path) -> None:

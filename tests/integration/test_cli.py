@@ -15,11 +15,9 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_asyncio
-from aiokafka.structs import ConsumerRecord
 from client_fixture import NOW, Stand, completed, own_topics, stand_in, started
 from kafka_fixture import Broker, free_port
 
-from headrace.connect import assign_at_beginning, consumer, partitions_of
 from headrace.records import read_topic
 from runtime.kafka import topic_name
 from runtime.settings import Settings
@@ -32,7 +30,7 @@ from schemas.topics import AUDIT_EVENTS, DEAD_LETTERS, USER_MESSAGES
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 40
+TIMEOUT_S = 90
 
 
 @dataclass(frozen=True)
@@ -205,7 +203,7 @@ async def test_dead_letters(headrace: Command, stand: Stand, settings: Settings)
     assert "no dead letter has the id nothing" in missing.err
     replayed = await headrace.run("dlq", "replay", letter.id)
     assert replayed.status == 0
-    records = await read_all(settings)
+    records = [record async for record in read_topic(settings, USER_MESSAGES)]
     assert [(record.key, record.value, list(record.headers)) for record in records] == [
         (b"s1", b"original \xff", [("traceparent", b"00-1"), ("headrace-replay-of", letter.id.encode())])
     ]
@@ -317,11 +315,3 @@ def cancelled(message_id: str, seq: int) -> TurnCancelled:
 
 def text(seq: int, words: str) -> TextDelta:
     return TextDelta(session_id="s1", turn_id="s1/1", step=1, attempt=1, seq=seq, text=words)
-
-
-async def read_all(settings: Settings) -> list[ConsumerRecord]:
-    async with consumer(settings) as client:
-        partitions = await partitions_of(client, topic_name(settings, USER_MESSAGES))
-        await assign_at_beginning(client, partitions)
-        batches = await client.getmany(timeout_ms=2_000)
-        return [record for records in batches.values() for record in records]

@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import socket
-import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import ip_address
@@ -304,14 +303,13 @@ async def test_a_huge_body_is_read_up_to_the_limit(site: Site) -> None:
 
 
 async def test_a_gzip_bomb_does_not_go_off(site: Site) -> None:
-    """128 MiB in 600 KB: a few MiB of memory, and no time."""
+    """128 MiB in 600 KB: a few MiB of memory, as no more of it is unpacked than is read."""
     bomb = gzip.compress(bytes(MIB).replace(b"\0", b"x") * 128, compresslevel=1)
     url = site.serve(
         "/", lambda: web.Response(body=bomb, headers={"Content-Type": "text/plain", "Content-Encoding": "gzip"})
     )
     await content(site.serve("/warm", lambda: web.Response(text="imports")), site.bounds)
     tracemalloc.start()
-    began = time.process_time()
     try:
         answer = await content(url, site.bounds)
         _, peak = tracemalloc.get_traced_memory()
@@ -320,7 +318,6 @@ async def test_a_gzip_bomb_does_not_go_off(site: Site) -> None:
 
     assert "[cut: the first 50,000 of 1,048," in answer
     assert peak < 32 * MIB
-    assert time.process_time() - began < 3
 
 
 async def test_a_body_that_trickles_is_given_up(site: Site) -> None:
@@ -334,10 +331,8 @@ async def test_a_body_that_trickles_is_given_up(site: Site) -> None:
             await asyncio.sleep(0.02)
 
     site.pages["/"] = trickle
-    began = time.monotonic()
 
     assert "gave no complete answer within 0.3 s" in await refusal(site.url("/"), replace(site.bounds, timeout_s=0.3))
-    assert time.monotonic() - began < 2
 
 
 async def test_a_name_that_never_resolves_is_given_up(site: Site) -> None:

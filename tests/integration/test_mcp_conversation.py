@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from chaos.cluster import Cluster
-from line import serving
+from line import WAIT_S, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -18,6 +18,7 @@ instructions = "Count."
 model = "claude-haiku-5-5"
 tools = ["stand_add", "stand_process", "away_add"]
 """
+STARTED = {"mcp_server_connected", "mcp_server_unreachable", "tools_missing"}
 EXPECTED = ("mcp_server_unreachable", "tools_missing", "mcp_server_slow")
 
 
@@ -33,6 +34,9 @@ async def test_an_agent_answers_with_the_tools_that_are_there(cluster: Cluster, 
         "HEADRACE_AGENTS": str(tmp_path / "agents.toml"),
     }
     async with serving(cluster, "mcp.", expected_errors=EXPECTED, **files) as (line, worker):
+        async with asyncio.timeout(WAIT_S):
+            while not {entry["event"] for entry in worker.log()} >= STARTED:
+                await asyncio.sleep(0.05)
         entries = worker.log()
         asked = '[[tool:stand_add {"left": 2, "right": 40}]] [[tool:stand_process]] [[tool:away_add {"left": 1}]]'
         end = await line.ask("m1", asked)

@@ -143,10 +143,10 @@ async def test_failures_are_results_that_the_model_can_act_on(kind: str) -> None
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_slow_call_times_out_and_holds_up_no_other(kind: str) -> None:
     """Of the same server or another tool; the connection stays."""
-    async with served(kind, timeout_seconds=5.0) as toolbox:
-        slow = asyncio.create_task(fault(toolbox, "wait", seconds=20))
-        async with asyncio.timeout(4):
-            assert await text(toolbox, "add", left=2, right=3) == "5"
+    async with served(kind, timeout_seconds=4.0) as toolbox:
+        slow = asyncio.create_task(fault(toolbox, "wait", seconds=300))
+        assert await text(toolbox, "add", left=2, right=3) == "5"
+        assert not slow.done()
         timed_out = await slow
         assert timed_out.failure.code == FailureCode.TOOL_TIMEOUT
         assert await text(toolbox, "add", left=2, right=3) == "5"
@@ -168,12 +168,14 @@ async def test_a_process_that_dies_is_started_again(told: list[Any]) -> None:
     assert [entry["event"] for entry in told].count("mcp_server_connected") == 3
 
 
-async def test_an_idempotent_tool_is_called_again_when_its_server_dies() -> None:
+async def test_an_idempotent_tool_is_called_again_when_its_server_dies(tmp_path: Path) -> None:
     """The model does not even learn of it, as long as attempts are left."""
     async with opened(McpServerSpec(command=STDIO, idempotent=("wait",))) as toolbox:
         pid = int(await text(toolbox, "process"))
-        waiting = asyncio.create_task(call(toolbox, "wait", seconds=1))
-        await asyncio.sleep(0.2)
+        begun = tmp_path / "begun"
+        waiting = asyncio.create_task(call(toolbox, "wait", seconds=1, begun=str(begun)))
+        while not begun.exists():
+            await asyncio.sleep(0.02)
         os.kill(pid, signal.SIGKILL)
         outcome = await waiting
         assert isinstance(outcome, ToolReturn), outcome

@@ -68,7 +68,7 @@ async def test_a_child_that_ignores_sigterm_is_killed_at_the_deadline(tmp_path: 
     await said(child, "up")
     started = time.monotonic()
     await child.stop(deadline_s=0.3)
-    assert 0.3 <= time.monotonic() - started < 5
+    assert time.monotonic() - started >= 0.3
     assert (await child.wait()).code == -signal.SIGKILL
     assert not child.running
     await child.stop()

@@ -113,8 +113,8 @@ async def test_postgres_keeps_what_it_acknowledged(tmp_path: Path) -> None:
         busy.terminate()
         assert await ask(first, "SELECT count(*) FROM kept") == 1
         idle = await asyncpg.connect(first.url)
-        async with asyncio.timeout(5):
-            await first.process.stop()
+        await first.process.stop()
+        assert (await first.process.wait()).code != -signal.SIGKILL
         idle.terminate()
     async with running(Postgres(tmp_path)) as second:
         assert second.url == first.url

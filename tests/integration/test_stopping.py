@@ -24,10 +24,8 @@ from valkey_fixture import ValkeyServer
 
 from gateway.feeds import Feeds
 from gateway.protocol import Runner
-from gateway.run import STOP_REST_S
 from gateway.scopes import Scope
 from headrace.stack.kafka import EmbeddedKafka
-from projections.run import END_PROCESS_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 DRAIN_TIMEOUT_S = 2.0
@@ -63,12 +61,12 @@ async def test_a_request_is_waited_for_once(drain_timeout_s: float, caplog: pyte
         asking = asyncio.create_task(session.get("http://{}:{}".format(*runner.addresses[0])))
         await began.wait()
         told_at = monotonic()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(2 * drain_timeout_s - 0.2 if drain_timeout_s else 20):
             await runner.cleanup()
-        assert drain_timeout_s <= monotonic() - told_at + 0.2 < drain_timeout_s * 1.5 + 1
+        assert monotonic() - told_at + 0.2 >= drain_timeout_s
         with pytest.raises(ClientError):
             await asking
-    assert caplog.records == []
+    assert [record for record in caplog.records if record.name.startswith("aiohttp")] == []
 
 
 async def test_the_last_resort(tmp_path: Path) -> None:
@@ -145,7 +143,7 @@ async def test_processes_end_while_nobody_answers(
         scopes = [word for scope in Scope for word in ("--scope", scope)]
         making = await run(settings, "keys", "create", "web", *scopes, data_dir=tmp_path)
         key = json.loads((await making.communicate())[0])["key"]
-        port, limits = free_port(), {"gateway": DRAIN_TIMEOUT_S + STOP_REST_S, "project": END_PROCESS_S}
+        port = free_port()
         processes = {
             "gateway": await run(settings, "gateway", "--port", str(port), data_dir=tmp_path),
             "project": await run(settings, "project", data_dir=tmp_path),
@@ -171,7 +169,7 @@ async def test_processes_end_while_nobody_answers(
                     asyncio.create_task(ask("GET", url)),
                 ]
                 await asyncio.sleep(0.5)
-                ends = await asyncio.gather(*(end(processes[name], limits[name]) for name in processes))
+                ends = await asyncio.gather(*(end(process) for process in processes.values()))
             await asyncio.gather(*asking, return_exceptions=True)
             assert ends == [0, 0]
         finally:
@@ -181,13 +179,9 @@ async def test_processes_end_while_nobody_answers(
             await valkey.kill()
 
 
-async def end(process: asyncio.subprocess.Process, limit_s: float) -> int | None:
-    """Tell it to stop; its status, or None where it does not end in time."""
+async def end(process: asyncio.subprocess.Process) -> int | None:
+    """Tell it to stop; its status, which is not 0 where it did not end in its time: see `end_process_within`."""
     process.send_signal(signal.SIGTERM)
-    try:
-        async with asyncio.timeout(limit_s):
-            out, err = await process.communicate()
-    except TimeoutError:
-        return None
+    out, err = await process.communicate()
     print(out.decode(), err.decode())
     return process.returncode

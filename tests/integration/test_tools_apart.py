@@ -83,16 +83,14 @@ async def test_what_does_not_end_is_ended(name: str, arguments: dict[str, Any]) 
 
 async def test_the_loop_goes_on_meanwhile() -> None:
     """A computation takes a processor, not the worker."""
-    now = asyncio.get_running_loop().time
     computing = asyncio.create_task(Apart(bounds=SMALL).run("csv_query", text="a\n1\n", sql=ENDLESS))
     turns = 0
-    began = now()
     while not computing.done():
         await asyncio.sleep(0.01)
         turns += 1
     assert isinstance(computing.exception(), ToolError)
 
-    assert turns > (now() - began) / 0.01 / 5
+    assert turns > 10
 
 
 async def test_a_call_that_is_cancelled_ends_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
