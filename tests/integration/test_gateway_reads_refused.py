@@ -7,12 +7,12 @@ from urllib.parse import quote
 import pytest
 from gateway_fixture import Door
 from gateway_reads_fixture import (
-    START,
     ask,
     every_page,
     filled,
     gateway,
     get,
+    start,
     world,
 )
 from histories import History
@@ -153,7 +153,7 @@ async def test_strange_values_are_values(gateway: Door) -> None:
     for number, text in enumerate(STRANGE):
         session_id = f"s{number}" + "".join(one if "!" <= one <= "~" else "" for one in text)
         history = History(session_id=session_id)
-        history.clock.at = START + timedelta(seconds=number)
+        history.clock.at = start() + timedelta(seconds=number)
         history.say("m1", f"{text}.", user_id=text)
         history.model_fails(FailureCode.OVERLOADED)
         topics.tell(history)
