@@ -174,6 +174,7 @@ async def test_what_was_refused_again_is_told(line: Line, headrace: Headrace) ->
     assert (await line.end("chain", first))["type"] == "turn_completed"
 
 
+@pytest.mark.timeout(300)
 async def test_a_quarantine_is_listed_released_and_made_good(line: Line, headrace: Headrace, cluster: Cluster) -> None:
     """What was turned away is answered once, however often it is sent again; the fact that broke it is named."""
     session = "broken"
