@@ -22,8 +22,7 @@ from runtime.settings import Settings
 from schemas.topics import TOPICS
 
 READY_S = 90.0
-QUIET_S = 120.0
-SUPERVISED_S = 30.0
+QUIET_S = 180.0
 
 
 class Worker:
@@ -91,12 +90,21 @@ class Worker:
         lines = self.process.log_path.read_text().splitlines()
         return [orjson.loads(line) for line in lines if line.startswith("{")]
 
-    async def start_again_where_it_stopped(self) -> None:
-        """What a supervisor does: a worker that cannot write stops, and is started again."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SUPERVISED_S):
+    @contextlib.asynccontextmanager
+    async def supervised(self) -> AsyncIterator[None]:
+        """Whenever it stops meanwhile, it is started again."""
+
+        async def keep() -> None:
+            while True:
                 await self.process.wait()
-                await self.start()
+                await self.begin()
+
+        keeping = asyncio.create_task(keep())
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
 
     async def kill(self) -> None:
         """Send SIGKILL, and wait until it is gone."""
@@ -133,9 +141,14 @@ class Cluster:
     def model_url(self) -> str:
         return f"http://127.0.0.1:{self._model_port}"
 
+    @property
+    def topic_prefix(self) -> str:
+        """Of the topics that are published to and read here."""
+        return self.environment.get("HEADRACE_TOPIC_PREFIX", "")
+
     async def start(self, workers: int = 1) -> None:
         await asyncio.gather(self.kafka.start(), self.start_model())
-        await apply_topics(Settings(brokers=self.kafka.bootstrap))
+        await apply_topics(Settings(brokers=self.kafka.bootstrap, topic_prefix=self.topic_prefix))
         self.workers = [Worker(self, number) for number in range(1, workers + 1)]
         await asyncio.gather(*(worker.start() for worker in self.workers))
 
@@ -156,13 +169,10 @@ class Cluster:
         )
         await self._model.start()
 
-    async def stop_model(self) -> None:
-        if self._model is not None:
-            await self._model.stop()
-
     async def stop(self) -> None:
         await asyncio.gather(*(worker.stop() for worker in self.workers if worker.is_running))
-        await self.stop_model()
+        if self._model is not None:
+            await self._model.stop()
         await self.kafka.stop()
 
     async def model_totals(self) -> dict[str, int]:
@@ -185,13 +195,11 @@ class Cluster:
 
     async def publish(self, bodies: Sequence[dict[str, Any]]) -> None:
         """Publish commands to `user-messages`, each acknowledged."""
+        topic = f"{self.topic_prefix}user-messages"
         producer = aiokafka.AIOKafkaProducer(bootstrap_servers=self.kafka.bootstrap, acks="all")
         await producer.start()
         try:
-            sent = [
-                await producer.send("user-messages", orjson.dumps(body), key=body["session_id"].encode())
-                for body in bodies
-            ]
+            sent = [await producer.send(topic, orjson.dumps(body), key=body["session_id"].encode()) for body in bodies]
             await asyncio.gather(*sent)
         finally:
             await producer.stop()
@@ -234,10 +242,17 @@ class Cluster:
     @contextlib.asynccontextmanager
     async def _reader(self, topic: str) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
         consumer = aiokafka.AIOKafkaConsumer(
-            topic, bootstrap_servers=self.kafka.bootstrap, auto_offset_reset="earliest"
+            self.topic_prefix + topic, bootstrap_servers=self.kafka.bootstrap, auto_offset_reset="earliest"
         )
         await consumer.start()
         try:
             yield consumer
         finally:
             await consumer.stop()
+
+
+async def release(cluster: Cluster, name: str) -> None:
+    """Let answers go on that stopped at `[[hold:NAME]]`."""
+    url = f"{cluster.model_url}/control/released/{name}"
+    async with aiohttp.ClientSession(raise_for_status=True) as http, http.put(url):
+        pass

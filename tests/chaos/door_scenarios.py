@@ -4,14 +4,14 @@ import asyncio
 from signal import SIGKILL
 
 from chaos.run import Run, Scenario
-from chaos.scenarios import CALM_S, THERE_AND_BACK, WARM_S
+from chaos.scenarios import CALM_S, THERE_AND_BACK, answers_come
 
 AWAY_S = 4.0
 DOWN_S = 30.0
 
 
 async def redis_is_killed(run: Run) -> None:
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     for _ in range(2):
         await run.door.kill(run.door.valkey)
         await asyncio.sleep(AWAY_S)
@@ -21,7 +21,7 @@ async def redis_is_killed(run: Run) -> None:
 
 async def redis_loses_everything(run: Run) -> None:
     """Feeds that are followed go on without a gap, and what was lost is there again."""
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     for lose in (run.door.lose_redis_data, run.door.replace_redis, run.door.lose_redis_data):
         await asyncio.sleep(CALM_S)
         await lose()
@@ -29,7 +29,7 @@ async def redis_loses_everything(run: Run) -> None:
 
 
 async def postgres_is_down(run: Run) -> None:
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     await run.door.kill(run.door.postgres)
     await asyncio.sleep(DOWN_S)
     await run.door.postgres.start()
@@ -37,7 +37,7 @@ async def postgres_is_down(run: Run) -> None:
 
 
 async def postgres_is_killed(run: Run) -> None:
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     for _ in range(2):
         await run.door.kill(run.door.postgres)
         await asyncio.sleep(AWAY_S)
@@ -46,14 +46,14 @@ async def postgres_is_killed(run: Run) -> None:
 
 
 async def the_gateway_is_killed(run: Run) -> None:
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     for _ in range(3):
         await run.door.kill(run.door.gateway)
         await asyncio.sleep(AWAY_S)
 
 
 async def the_projections_are_killed(run: Run) -> None:
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     for _ in range(3):
         await run.door.kill(run.door.project)
         await asyncio.sleep(AWAY_S)
@@ -62,7 +62,7 @@ async def the_projections_are_killed(run: Run) -> None:
 async def everything_is_killed(run: Run) -> None:
     """Stores, projections, gateway, a worker and the broker, one soon after the other."""
     door, worker = run.door, run.workers[0]
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     async with run.kept_alive(), run.outage(THERE_AND_BACK):
         await door.kill(door.valkey)
         await door.kill(door.project)

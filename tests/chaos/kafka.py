@@ -1,4 +1,4 @@
-"""The embedded broker with more listeners, whose clients reach it through proxies."""
+"""Embedded brokers: one whose clients reach it through proxies, one that several clusters share."""
 
 from pathlib import Path
 
@@ -36,3 +36,21 @@ class ProxiedKafka(EmbeddedKafka):
         }
         lines = path.read_text().splitlines()
         path.write_text("".join(",".join([line, *more.get(line.partition("=")[0], [])]) + "\n" for line in lines))
+
+
+class SharedKafka(EmbeddedKafka):
+    """A broker that somebody else started and stops: clusters with topic prefixes of their own never meet on it."""
+
+    def __init__(self, home: Path, bootstrap: str) -> None:
+        super().__init__(home)
+        self._shared = bootstrap
+
+    @property
+    def bootstrap(self) -> str:
+        return self._shared
+
+    async def start(self) -> None:
+        """It runs."""
+
+    async def stop(self, deadline_s: float = 0.0) -> None:
+        """Others need it."""

@@ -1,11 +1,13 @@
 """The promise, checked on what the topics hold: every accepted message is answered, once."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 ENDS = frozenset({"turn_completed", "turn_failed", "turn_cancelled"})
 Event = dict[str, Any]
+Ledger = Mapping[str, Mapping[str, int]]
+"""For each call id, how often the model was called, and how often it answered in full."""
 
 
 def once(events: Iterable[Event]) -> list[Event]:
@@ -31,13 +33,13 @@ def assert_answered_once(events: Iterable[Event], messages: Iterable[tuple[str, 
     assert not gaps, f"seq has gaps: {dict(list(gaps.items())[:3])}"
 
 
-def assert_not_paid_twice(calls: dict[str, dict[str, int]], begun_again: Iterable[str]) -> None:
-    """No model call answered twice, and only those that were in flight when something died were begun again."""
-    twice = {call: counts for call, counts in calls.items() if counts["completed"] > 1}
-    assert not twice, f"answered twice: {dict(list(twice.items())[:5])}"
+def assert_not_paid_twice(calls: Ledger, unrecorded: Ledger) -> None:
+    """Only calls that were `unrecorded` when something died were begun again; no other answer was paid twice.
+
+    What the model had answered by then without a record of it is paid again, and nothing else is.
+    """
     again = {call for call, counts in calls.items() if counts["started"] > 1}
-    assert again <= set(begun_again), f"begun again without a reason: {sorted(again - set(begun_again))[:5]}"
-
-
-def in_flight(calls: dict[str, dict[str, int]]) -> set[str]:
-    return {call for call, counts in calls.items() if counts["started"] > counts["completed"]}
+    assert again <= unrecorded.keys(), f"begun again without a reason: {sorted(again - unrecorded.keys())[:5]}"
+    answered = {call for call, counts in unrecorded.items() if counts["completed"]}
+    twice = {call: counts for call, counts in calls.items() if counts["completed"] > 1 and call not in answered}
+    assert not twice, f"answered twice: {dict(list(twice.items())[:5])}"

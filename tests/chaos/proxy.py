@@ -32,6 +32,8 @@ class Proxy:
     def __init__(self, port: int, target: int) -> None:
         self.port = port
         self.target = target
+        self.held_back_bytes = 0
+        """What cuts have kept from its way so far."""
         self._latency_s = 0.0
         self._refuses = False
         self._open = {way: asyncio.Event() for way in (Way.IN, Way.OUT)}
@@ -127,7 +129,9 @@ class Proxy:
         while True:
             due, data = await waiting.get()
             await asyncio.sleep(max(0.0, due - loop.time()))
-            await self._open[way].wait()
+            if not self._open[way].is_set():
+                self.held_back_bytes += len(data)
+                await self._open[way].wait()
             if not writer.is_closing():
                 writer.write(data)
             waiting.task_done()

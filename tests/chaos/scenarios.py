@@ -4,15 +4,13 @@ import asyncio
 import os
 import resource
 import signal
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import aiohttp
 from chaos.cluster import Worker
 from chaos.proxy import BOTH, Proxy, Way
-from chaos.run import Run, Scenario
+from chaos.run import ANSWERED_S, POLL_S, Run, Scenario
 
-WARM_S = 4.0
-"""Until the first answers come."""
 CALM_S = 4.0
 SESSION_TIMEOUT_S = 10.0
 PAST_TIMEOUT_S = SESSION_TIMEOUT_S + 3.0
@@ -22,8 +20,15 @@ STOPPED_S = 30.0
 OVERLOADED_S = 60.0
 
 
+async def answers_come(run: Run) -> None:
+    """Wait for the first end of a message."""
+    async with asyncio.timeout(ANSWERED_S):
+        while not run.watch.ended:
+            await asyncio.sleep(POLL_S)
+
+
 async def one_of_three_is_killed(run: Run) -> None:
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     async with run.back_in_time():
         await run.kill(run.workers[0])
         await run.workers[0].start()
@@ -31,13 +36,13 @@ async def one_of_three_is_killed(run: Run) -> None:
 
 
 async def one_of_three_is_killed_for_good(run: Run) -> None:
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     await run.kill(run.workers[0])
     await asyncio.sleep(PAST_TIMEOUT_S)
 
 
 async def all_are_killed(run: Run) -> None:
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     async with run.back_in_time():
         await run.kill(*run.workers)
         await asyncio.gather(*(worker.start() for worker in run.workers))
@@ -45,7 +50,7 @@ async def all_are_killed(run: Run) -> None:
 
 
 async def all_are_killed_again_during_recovery(run: Run) -> None:
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     async with run.back_in_time():
         await run.kill(*run.workers)
         for seconds in (1.5, 2.5, 3.5):
@@ -57,7 +62,7 @@ async def all_are_killed_again_during_recovery(run: Run) -> None:
 
 
 async def one_is_paused_past_its_session_timeout(run: Run) -> None:
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     async with run.outage(THERE_AND_BACK):
         os.kill(run.workers[0].pid, signal.SIGSTOP)
         await asyncio.sleep(PAST_TIMEOUT_S)
@@ -67,7 +72,7 @@ async def one_is_paused_past_its_session_timeout(run: Run) -> None:
 
 
 async def the_broker_is_killed(run: Run) -> None:
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     async with run.kept_alive(), run.outage(THERE_AND_BACK):
         await run.kafka.kill()
         await run.kafka.start()
@@ -84,7 +89,7 @@ async def the_network_is_slow(run: Run) -> None:
 
 
 async def connections_are_reset(run: Run) -> None:
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     async with run.kept_alive(), run.outage(THERE_AND_BACK):
         for _ in range(12):
             for network in run.networks:
@@ -95,7 +100,7 @@ async def connections_are_reset(run: Run) -> None:
 
 
 async def brokers_refuse_connections(run: Run) -> None:
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     async with run.kept_alive(), run.outage(THERE_AND_BACK):
         for network in run.networks:
             network.refuse()
@@ -106,16 +111,24 @@ async def brokers_refuse_connections(run: Run) -> None:
         await run.regrouped()
 
 
-async def _cut(run: Run, networks: Iterable[Proxy], way: Way, seconds: float) -> None:
-    await asyncio.sleep(WARM_S)
+async def _cut(run: Run, networks: Sequence[Proxy], way: Way, seconds: float) -> None:
+    await answers_come(run)
     async with run.kept_alive(), run.outage(THERE_AND_BACK):
         for network in networks:
             network.cut(way)
         await asyncio.sleep(seconds)
+        await _held_back(networks)
         for network in networks:
             network.mend()
         await asyncio.sleep(CALM_S)
         await run.regrouped()
+
+
+async def _held_back(networks: Sequence[Proxy]) -> None:
+    """Wait until the cut of each has kept bytes from their way, which shows that it happened."""
+    async with asyncio.timeout(ANSWERED_S):
+        while not all(network.held_back_bytes for network in networks):
+            await asyncio.sleep(POLL_S)
 
 
 async def short_cut(run: Run) -> None:
@@ -149,7 +162,7 @@ async def one_is_not_heard(run: Run) -> None:
 
 
 async def the_model_is_overloaded(run: Run) -> None:
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     async with aiohttp.ClientSession() as http:
         url = f"{run.cluster.model_url}/control/faults"
         (await http.put(url, json=[{"kind": "529"}])).raise_for_status()
@@ -158,7 +171,7 @@ async def the_model_is_overloaded(run: Run) -> None:
 
 
 async def the_model_is_down(run: Run) -> None:
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     async with run.outage():
         run.model.refuse()
         await asyncio.sleep(2 * CALM_S)
@@ -172,7 +185,7 @@ async def the_model_is_slow(run: Run) -> None:
 
 
 async def workers_are_replaced_one_by_one(run: Run) -> None:
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     for worker in run.workers:
         async with run.back_in_time():
             await worker.stop()
@@ -181,7 +194,7 @@ async def workers_are_replaced_one_by_one(run: Run) -> None:
 
 
 async def workers_come_and_go(run: Run) -> None:
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     for _ in range(2):
         # Its partitions were another's, whose calls there are made again.
         async with run.outage():
@@ -196,7 +209,7 @@ async def workers_come_and_go(run: Run) -> None:
 async def no_file_may_grow(run: Run) -> None:
     """Those of the first worker, which is what a quota does; then there is room again."""
     worker = run.workers[0]
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     files = (file for file in worker.data_dir.rglob("*.log") if file.is_file())
     largest = max(file.stat().st_size for file in (*files, worker.process.log_path))
     async with run.back_in_time():
@@ -211,7 +224,7 @@ async def no_file_may_grow(run: Run) -> None:
 async def the_disk_is_full(run: Run) -> None:
     """The file system with the first worker's tables has no byte left; then there is room again."""
     worker = run.workers[0]
-    await asyncio.sleep(WARM_S)
+    await answers_come(run)
     async with run.back_in_time():
         async with run.outage():
             run.disk.fill()
@@ -240,7 +253,7 @@ SCENARIOS = (
     Scenario(name="brokers: 200 ms away", happens=the_network_is_slow),
     Scenario(name="brokers: connections reset", happens=connections_are_reset),
     Scenario(name="brokers: connections refused", happens=brokers_refuse_connections, silence_s=10.0),
-    Scenario(name="brokers: black hole, 5 s", happens=short_cut, silence_s=3.5),
+    Scenario(name="brokers: black hole, 5 s", happens=short_cut),
     Scenario(name="brokers: black hole, 13 s", happens=cut_in_both_directions, silence_s=10.0),
     Scenario(name="brokers: nothing reaches them, 13 s", happens=cut_towards_the_brokers, silence_s=10.0),
     Scenario(name="brokers: nothing comes back, 13 s", happens=cut_towards_the_workers, silence_s=10.0),

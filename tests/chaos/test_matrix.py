@@ -22,7 +22,6 @@ from schemas.usage import Usage
 SHORT = ("brokers: black hole, 5 s",)
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", SHORT)
 async def test_a_scenario_breaks_no_promise(name: str, tmp_path: Path) -> None:
     """Conversations go on meanwhile, and afterwards every promise is held against the topics."""

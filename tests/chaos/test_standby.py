@@ -3,13 +3,9 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiokafka
-import pytest
-import pytest_asyncio
 import rocksdict
 from chaos.cluster import Cluster, Worker
 from chaos.promise import assert_answered_once
@@ -18,20 +14,10 @@ from faust.stores.rocksdb import Store
 from runtime.kafka import changelog_topic_name
 from runtime.settings import Settings
 
-pytestmark = pytest.mark.timeout(240)
 SESSIONS = 40
 BURST = 120
 """Messages at a time, some to each session: a worker that comes back has hundreds of records to follow."""
 CAUGHT_UP_S = 3.0
-
-
-@pytest_asyncio.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = Cluster(tmp_path, latency_s=0.2, environment={"HEADRACE_STANDBY_REPLICAS": "1"})
-    try:
-        yield cluster
-    finally:
-        await cluster.stop()
 
 
 class People:
@@ -43,7 +29,7 @@ class People:
 
     async def write(self) -> None:
         burst = [
-            {"session_id": f"s{number % SESSIONS}", "id": f"m{number}", "text": "Good morning!"}
+            {"session_id": f"s{number % SESSIONS}", "id": f"m{number}", "text": "[[latency:0.2]] Good morning!"}
             for number in range(len(self.sent), len(self.sent) + BURST)
         ]
         self.sent += burst
@@ -60,6 +46,7 @@ async def test_what_is_taken_over_from_a_standby_replica_lacks_nothing(cluster: 
     In the end every table on disk, whoever wrote or followed it last, is what its changelog makes up to the offset that
     it knows: no record of a former owner was missed, and what the paused one wrote late is in none.
     """
+    cluster.environment["HEADRACE_STANDBY_REPLICAS"] = "1"
     await cluster.start(workers=2)
     people = People(cluster)
     await people.write()
@@ -82,7 +69,7 @@ async def test_what_is_taken_over_from_a_standby_replica_lacks_nothing(cluster: 
     for worker in cluster.workers:
         assert worker.is_running, "a worker that found its table damaged has stopped"
         await worker.stop()
-    changelog = await cluster.read(changelog_topic_name(Settings(brokers=cluster.kafka.bootstrap)))
+    changelog = await cluster.read(changelog_topic_name(Settings()))
     assert sum([assert_is_its_changelog(worker, changelog) for worker in cluster.workers]) >= Settings().partitions
 
 
