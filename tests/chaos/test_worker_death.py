@@ -28,10 +28,9 @@ def keys(sent: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(message["session_id"], message["id"]) for message in sent]
 
 
-async def calls_run(cluster: Cluster, sent: list[dict[str, Any]], *, answers: int = 0) -> None:
-    """Wait until as many calls are in flight as are held, and so many more have been answered."""
+async def calls_run(cluster: Cluster, sent: list[dict[str, Any]], *, answered: int = 0) -> None:
+    """Wait until as many calls are in flight as are held, and so many have been answered since the beginning."""
     held = sum(HELD in message["text"] for message in sent)
-    answered = (await cluster.model_totals())["completed"] + answers
     async with asyncio.timeout(RUNNING_S):
         while (totals := await cluster.model_totals())["in_flight"] < held or totals["completed"] < answered:
             await asyncio.sleep(0.05)
@@ -45,16 +44,22 @@ async def unrecorded_calls(cluster: Cluster) -> dict[str, dict[str, int]]:
 
 
 async def test_a_worker_that_is_killed_repeats_only_the_calls_in_flight(cluster: Cluster) -> None:
-    """SIGKILL amid 150 turns, once as soon as 50 calls run and once while answers come in."""
+    """SIGKILL amid 75 turns as soon as calls run, and once more amid 75 new ones while answers come in."""
     await cluster.start()
-    sent = messages(150)
-    await cluster.publish(sent)
+    (worker,) = cluster.workers
+    sent: list[dict[str, Any]] = []
     unrecorded: dict[str, dict[str, int]] = {}
-    for answers in (0, 1):
-        await calls_run(cluster, sent, answers=answers)
-        await cluster.workers[0].kill()
+    for kills, prefix in enumerate("ab"):
+        before = (await cluster.model_totals())["completed"]
+        more = messages(75, prefix)
+        await cluster.publish(more)
+        sent += more
+        if not worker.is_running:
+            await worker.start()
+        await calls_run(cluster, sent, answered=before + kills)
+        await worker.kill()
         unrecorded |= await unrecorded_calls(cluster)
-        await cluster.workers[0].start()
+    await worker.start()
     await release(cluster, HELD)
     assert_answered_once(await cluster.ended(len(sent)), keys(sent))
     assert_not_paid_twice(await cluster.model_calls(), unrecorded)
