@@ -19,7 +19,8 @@ from headrace.stack.ports import free_port
 from headrace.stack.process import log_tail
 
 ROOT = Path(__file__).parents[2]
-READY_S = 90.0
+READY_S = 180.0
+ANSWERED_S = 90.0
 PROJECTED_S = 60.0
 NOT_FOUND = 404
 STOP_S = 40.0
@@ -63,7 +64,9 @@ def answer(url: str, body: object | None = None, key: str | None = None, method:
     """The JSON that a request is answered with."""
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=30) as response:
+    with urllib.request.urlopen(
+        urllib.request.Request(url, data, headers, method=method), timeout=ANSWERED_S
+    ) as response:
         return json.load(response)
 
 
