@@ -52,13 +52,13 @@ async def audited(
         at=datetime.now(UTC),
         event_type=act,
         outcome=outcome,
-        outcome_details=why,
-        user_id=user_id,
-        session_id=session_id,
+        outcome_details=_sound(why),
+        user_id=_sound(user_id),
+        session_id=_sound(session_id),
         tenant=caller.tenant if caller is not None else None,
         ip_address=client_address(request, parts.settings.gateway.proxies),
         key_id=caller.key_id if caller is not None else None,
-        details={name: value for name, value in details.items() if value not in (None, "")},
+        details={name: _sound(value) for name, value in details.items() if value not in (None, "")},
     )
     await parts.publisher.audit(event)
 
@@ -77,4 +77,10 @@ def _is_address(text: str) -> bool:
         ip_address(text)
     except ValueError:
         return False
-    return True
+    # The zone of an IPv6 address may be anything.
+    return text.isascii()
+
+
+def _sound(value: Any) -> Any:
+    """Text that can be written: aiohttp has a surrogate for each byte of a header that is no UTF-8."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value

@@ -10,12 +10,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from msgspec import Struct
 
+from gateway.audits import Audits
 from gateway.metrics import Metrics
 from gateway.problems import Code, Problem, unavailable
 from runtime.ending import cancelled, ended
 from runtime.kafka import client_arguments, topic_name
 from runtime.settings import Settings
-from schemas.audit import AuditEvent, audit_key
+from schemas.audit import AuditEvent
 from schemas.codec import cloud_event_headers, encode, type_tag
 from schemas.commands import Command
 from schemas.topics import AUDIT_EVENTS, MAX_INTERNAL_BYTES, USER_MESSAGES
@@ -26,8 +27,6 @@ CONFIRM_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 15.0
 LONGEST_WAIT_S = 5.0
 RETRY_AFTER_S = 5
-MAX_AUDITS_WAITING = 10_000
-"""Audit events that wait for the brokers, about 1 KB each; beyond that they go to the log only."""
 STOP_TIMEOUT_S = 5.0
 
 log = structlog.get_logger(__name__)
@@ -50,8 +49,7 @@ class Publisher:
         self._producer: AIOKafkaProducer | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
-        self._audits: asyncio.Queue[AuditEvent] = asyncio.Queue(MAX_AUDITS_WAITING)
-        self._auditing: asyncio.Task[None] | None = None
+        self._audits = Audits(topic_name(settings, AUDIT_EVENTS), SOURCE, self, metrics)
 
     @property
     def is_connected(self) -> bool:
@@ -60,19 +58,14 @@ class Publisher:
     async def start(self) -> None:
         """Begin to connect; returns at once."""
         self._connecting = asyncio.create_task(self._connect(None), name="connect")
-        self._auditing = asyncio.create_task(self._write_audits(), name="audit")
+        self._audits.start()
 
     async def stop(self) -> None:
         """Send what waits, as far as the brokers take it in a few seconds, then close."""
-        if self._connected.is_set():
-            try:
-                await asyncio.wait_for(self._audits.join(), STOP_TIMEOUT_S)
-            except TimeoutError:
-                log.error("audit_events_lost", count=self._audits.qsize())
         # The writer of audit events first: it has the producer made anew where that has failed.
-        for task in (self._auditing, self._connecting):
-            if task is not None:
-                await cancelled(task)
+        await self._audits.stop(STOP_TIMEOUT_S if self.is_connected else 0)
+        if self._connecting is not None:
+            await cancelled(self._connecting)
         if self._producer is not None:
             await _close(self._producer)
 
@@ -118,11 +111,25 @@ class Publisher:
 
     async def audit(self, event: AuditEvent) -> None:
         """Write an audit event soon; where too many wait for the brokers, it is in the log only."""
-        try:
-            self._audits.put_nowait(event)
-        except asyncio.QueueFull:
-            self._metrics.audits_dropped.inc()
-            log.error("audit_event_lost", audit=encode(event).decode())
+        self._audits.put(event)
+
+    async def sender(self) -> AIOKafkaProducer:
+        """The producer, as soon as it is connected."""
+        while (producer := self._producer) is None:
+            await self._connected.wait()
+        return producer
+
+    def is_in_use(self, sender: object) -> bool:
+        """Whether it is still the producer that is written with."""
+        return self._producer is sender
+
+    def renew(self, failed: object) -> None:
+        """A producer that failed may be of no use any more: its numbering of records is broken, or it is fenced."""
+        producer = self._producer
+        if producer is not None and producer is failed:
+            self._producer = None
+            self._connected.clear()
+            self._connecting = asyncio.create_task(self._connect(producer), name="connect")
 
     async def _publish(
         self, topic: str, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]], id: str
@@ -144,46 +151,9 @@ class Publisher:
             raise _not_confirmed(id) from None
         except KafkaError as error:
             log.warning("publish_failed", topic=topic, error=repr(error))
-            self._renew(producer)
+            self.renew(producer)
             raise _not_confirmed(id) from error
         return Sent(id=id, partition=sent.partition, offset=sent.offset)
-
-    async def _write_audits(self) -> None:
-        topic = topic_name(self._settings, AUDIT_EVENTS)
-        while True:
-            event = await self._audits.get()
-            key = audit_key(event)
-            subject = event.id if key is None else key.decode()
-            headers = cloud_event_headers(event, id=event.id, source=SOURCE, at=event.at, subject=subject)
-            try:
-                await self._write_audit(topic, key, encode(event), headers)
-            finally:
-                self._audits.task_done()
-
-    async def _write_audit(self, topic: str, key: bytes | None, value: bytes, headers: Any) -> None:
-        """Waits as long as it takes: the queue behind it is bounded."""
-        while True:
-            await self._connected.wait()
-            producer = self._producer
-            assert producer is not None
-            try:
-                await producer.send_and_wait(topic, value, key=key, headers=headers)
-            except MessageSizeTooLargeError:
-                self._metrics.audits_dropped.inc()
-                log.error("audit_event_lost", audit=value[:1_000].decode(errors="replace"))
-            except KafkaError as error:
-                log.warning("audit_failed", error=repr(error))
-                self._renew(producer)
-                await asyncio.sleep(1)
-                continue
-            return
-
-    def _renew(self, failed: AIOKafkaProducer) -> None:
-        """A producer that failed may be of no use any more: its numbering of records is broken, or it is fenced."""
-        if self._producer is failed:
-            self._producer = None
-            self._connected.clear()
-            self._connecting = asyncio.create_task(self._connect(failed), name="connect")
 
     async def _connect(self, failed: AIOKafkaProducer | None) -> None:
         if failed is not None:
