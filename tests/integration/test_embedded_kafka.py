@@ -5,9 +5,11 @@ import contextlib
 import os
 import signal
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
@@ -17,6 +19,17 @@ from headrace.stack.errors import DataDirInUseError, KafkaStartError
 from headrace.stack.kafka import Credentials, EmbeddedKafka
 
 USER = Credentials("alice", 'correct "horse" \\ battery')
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedKafka]:
+    """One broker, with a secure listener, for what leaves it as it is; the port that it was told is its own."""
+    port = free_port()
+    async with EmbeddedKafka(tmp_path_factory.mktemp("secured"), port=port, secure=USER) as kafka:
+        assert kafka.bootstrap == f"127.0.0.1:{port}"
+        yield kafka
 
 
 async def create_topic(bootstrap: str, topic: str) -> None:
@@ -104,23 +117,20 @@ async def test_a_broker_moves_to_another_port_when_its_own_was_taken(tmp_path: P
             assert await read_all(moved.bootstrap, "letters") == [b"a"]
 
 
-async def test_two_brokers_know_nothing_of_each_other(tmp_path: Path, embedded_kafka: Broker) -> None:
-    """Two data directories are two clusters; a fixed port is kept."""
-    port = free_port()
-    async with EmbeddedKafka(tmp_path, port=port) as other:
-        assert other.bootstrap == f"127.0.0.1:{port}" != embedded_kafka.bootstrap
-        await create_topic(other.bootstrap, "only-here")
-        assert "only-here" in await list_topics(other.bootstrap)
-        assert "only-here" not in await list_topics(embedded_kafka.bootstrap)
+async def test_two_brokers_know_nothing_of_each_other(secured: EmbeddedKafka, embedded_kafka: Broker) -> None:
+    """Two data directories are two clusters."""
+    assert secured.bootstrap != embedded_kafka.bootstrap
+    await create_topic(secured.bootstrap, "only-here")
+    assert "only-here" in await list_topics(secured.bootstrap)
+    assert "only-here" not in await list_topics(embedded_kafka.bootstrap)
 
 
-async def test_a_second_broker_on_the_same_data_is_refused_at_once(tmp_path: Path) -> None:
+async def test_a_second_broker_on_the_same_data_is_refused_at_once(secured: EmbeddedKafka) -> None:
     """The error names the process that holds the data, and the first broker goes on."""
-    async with EmbeddedKafka(tmp_path) as first:
-        await create_topic(first.bootstrap, "letters")
-        with pytest.raises(DataDirInUseError, match=f"process id {os.getpid()}"):
-            await EmbeddedKafka(tmp_path).start()
-        await produce(first.bootstrap, "letters", b"a")
+    await create_topic(secured.bootstrap, "held")
+    with pytest.raises(DataDirInUseError, match=f"process id {os.getpid()}"):
+        await EmbeddedKafka(secured.home.parent).start()
+    await produce(secured.bootstrap, "held", b"a")
 
 
 async def test_a_topic_is_made_on_purpose_only(embedded_kafka: Broker) -> None:
@@ -180,26 +190,25 @@ def secure_producer(kafka: EmbeddedKafka, password: str, context: ssl.SSLContext
     )
 
 
-async def test_the_secure_listener_wants_the_password_and_shows_a_certificate(tmp_path: Path) -> None:
+async def test_the_secure_listener_wants_the_password_and_shows_a_certificate(secured: EmbeddedKafka) -> None:
     """A client with both gets in; a wrong password and a certificate that is not trusted are refused."""
-    async with EmbeddedKafka(tmp_path, secure=USER) as kafka:
-        await create_topic(kafka.bootstrap, "letters")
-        producer = secure_producer(kafka, USER.password, kafka.ssl_context())
-        await producer.start()
-        await producer.send_and_wait("letters", b"sealed")
-        await producer.stop()
-        assert await read_all(kafka.bootstrap, "letters") == [b"sealed"]
-        refused = {
-            "wrong password": (("wrong", kafka.ssl_context())),
-            "not trusted": (USER.password, ssl.create_default_context()),
-        }
-        for password, context in refused.values():
-            stranger = secure_producer(kafka, password, context)
-            with pytest.raises(KafkaError):
-                await stranger.start()
-            await stranger.stop()
-        assert USER.password not in kafka.process.log_tail(1000)
-        assert (kafka.home / "server.properties").stat().st_mode & 0o077 == 0
+    await create_topic(secured.bootstrap, "letters")
+    producer = secure_producer(secured, USER.password, secured.ssl_context())
+    await producer.start()
+    await producer.send_and_wait("letters", b"sealed")
+    await producer.stop()
+    assert await read_all(secured.bootstrap, "letters") == [b"sealed"]
+    refused = {
+        "wrong password": (("wrong", secured.ssl_context())),
+        "not trusted": (USER.password, ssl.create_default_context()),
+    }
+    for password, context in refused.values():
+        stranger = secure_producer(secured, password, context)
+        with pytest.raises(KafkaError):
+            await stranger.start()
+        await stranger.stop()
+    assert USER.password not in secured.process.log_tail(1000)
+    assert (secured.home / "server.properties").stat().st_mode & 0o077 == 0
 
 
 async def test_a_broker_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path) -> None:
