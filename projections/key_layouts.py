@@ -24,6 +24,12 @@ class Kind(Struct, frozen=True):
     prefix: str
     lifetime_ms: int
     rule: str
+    name: str = ""
+    """What they are counted as; by default, what they begin with."""
+
+    @property
+    def counted(self) -> str:
+        return self.name or self.prefix.removesuffix(":")
 
 
 class Layout(Struct, frozen=True, kw_only=True):
@@ -44,14 +50,20 @@ class Layout(Struct, frozen=True, kw_only=True):
     @property
     def counted(self) -> tuple[str, ...]:
         """What is counted when they are compared."""
-        return (*(kind.prefix.removesuffix(":") for kind in self.kinds), *self.members)
+        return (*(kind.counted for kind in self.kinds), *self.members)
 
 
 LAYOUTS: dict[str, Layout] = {
     LIVE.name: Layout(
         groups=((Kind("live:", FEED_LIFETIME_MS, "feed"), Kind("live-state:", FEED_LIFETIME_MS, "with")),)
     ),
-    SESSIONS.name: Layout(groups=((Kind("session:", SESSION_LIFETIME_MS, "session"),),), members=("sessions",)),
+    SESSIONS.name: Layout(
+        groups=(
+            (Kind("session:", SESSION_LIFETIME_MS, "session"),),
+            (Kind("sessions:", SESSION_LIFETIME_MS, "members", name="sessions:{tenant}"),),
+        ),
+        members=("sessions",),
+    ),
     SUMMARIES.name: Layout(
         groups=(
             (

@@ -165,7 +165,7 @@ class ShadowKeys:
             for group, outcomes in zip(some, found, strict=True):
                 for (kind, _), outcome in zip(group, outcomes, strict=True):
                     if outcome:
-                        self.counts[kind.prefix.removesuffix(":"), outcome.decode()] += 1
+                        self.counts[kind.counted, outcome.decode()] += 1
 
     async def _swap_members(self, how: str, lost: Lost, name: str, scanned: str) -> None:
         keys = (self._pause_key, self._live_prefix + name, self.prefix + name)

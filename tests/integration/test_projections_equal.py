@@ -43,9 +43,10 @@ def history(start: datetime) -> list[Topics]:
     for number in range(SESSIONS):
         topics, partition = parts[number % 3], number % 4
         topics.now_ms = int(start.timestamp() * 1000)
-        for delta in deltas(f"s{number}", turn=1, texts=("Hel", "lo")):
+        session_id = f"s{number}" if number % 10 else f"acme:s{number}"
+        for delta in deltas(session_id, turn=1, texts=("Hel", "lo")):
             topics.put(AGENT_DELTAS.name, partition, delta)
-        topics.tell(conversation(f"s{number}", tenant=f"t{number % 2}", start=start), partition)
+        topics.tell(conversation(session_id, tenant=f"t{number % 2}", start=start), partition)
         topics.put(DEAD_LETTERS.name, partition, letter(number, start))
         act = AuditEvent(
             id=f"a{number // 2}", at=start, event_type="command_sent", outcome=Outcome.SUCCESS, ip_address="::1"
@@ -182,7 +183,7 @@ async def test_all_made_again_are_the_live_ones(
 
     await _tamper(settings)
     assert await dump(settings) != live
-    kinds = ["budget", "live", "session", "statistics:total", "user"]
+    kinds = ["budget", "live", "session", "sessions:{tenant}", "statistics:total", "user"]
     assert sorted(await make_all_again(settings)) == sorted([*TABLES, *kinds])
     assert await dump(settings) == live
 
@@ -206,6 +207,7 @@ async def _tamper(settings: Settings) -> None:
     redis: Any = Redis.from_url(settings.redis.get_secret_value(), decode_responses=True)
     await redis.xdel(f"{prefix}live:s7", "2-0")
     await redis.hset(f"{prefix}session:s7", "status", "running")
+    await redis.zincrby(f"{prefix}sessions:acme", 1, "acme:s10")
     await redis.hincrby(f"{prefix}statistics:total", "agent/assistant/turns_started", 1)
     await redis.persist(f"{prefix}user:t1/ann")
     async for key in redis.scan_iter(f"{prefix}budget:house/*"):

@@ -183,7 +183,8 @@ async def test_rebuilt_while_it_is_written(rig: Rig) -> None:
 async def test_what_is_wrong_is_found_and_mended(rig: Rig) -> None:
     """A changed, a missing and an invented key of each kind are told, and right afterwards."""
     for number in range(10):
-        a_turn_with_deltas(rig, f"s{number}", number % 2)
+        # Three of them are tenants'.
+        a_turn_with_deltas(rig, f"s{number}" if number < 7 else f"t{number}:s", number % 2)
     await rig.publish()
     async with rig.projecting():
         await rig.projected()
@@ -202,7 +203,7 @@ async def test_what_is_wrong_is_found_and_mended(rig: Rig) -> None:
             await rig.redis.zrem(rig.prefix + members, "s2")
         result = await rig.rebuild(name)
         for kind in layout.kinds:
-            found = of_kind(result, kind.prefix.removesuffix(":"))
+            found = of_kind(result, kind.counted)
             many = int(found.same + found.new + found.changed > 2)
             assert (found.new, found.changed, found.gone) == (1, many, many), found
         for members in layout.members:
@@ -288,14 +289,14 @@ async def test_what_topics_lost_is_kept(rig: Rig) -> None:
     early = RECENT - timedelta(minutes=30)
     rig.topics.now_ms = int(early.timestamp() * 1000)
     for number in range(4):
-        rig.topics.tell(conversation(f"old{number}", tenant="t0", start=early), number % 2)
+        rig.topics.tell(conversation(f"acme:old{number}", tenant="t0", start=early), number % 2)
     cut = {
         topic: len([one for one in rig.topics.of(topic) if one.partition == 0])
         for topic in ("agent-events", "session-log")
     }
     rig.topics.now_ms = int(RECENT.timestamp() * 1000)
     for number in range(4):
-        rig.topics.tell(conversation(f"new{number}", tenant="t0", start=RECENT), number % 2)
+        rig.topics.tell(conversation(f"acme:new{number}", tenant="t0", start=RECENT), number % 2)
     await rig.publish()
     async with rig.projecting():
         await rig.projected()
@@ -318,10 +319,11 @@ async def test_what_topics_lost_is_kept(rig: Rig) -> None:
     # The session that was cut in the middle has begun a turn since, which says all there is to say.
     assert (session.same, session.kept) == (5, 3)
     assert of_kind(results["sessions"], "sessions").kept == 3
+    assert of_kind(results["sessions"], "sessions:{tenant}").same == 1
     assert of_kind(results["summaries"], "summary").kept == 4
     assert of_kind(results["statistics"], "statistics:total").kept == 1
-    await rig.redis.hset(f"{rig.prefix}session:new1", "status", "wrong")
-    await rig.redis.hset(f"{rig.prefix}summary:new1", "title", "wrong")
+    await rig.redis.hset(f"{rig.prefix}session:acme:new1", "status", "wrong")
+    await rig.redis.hset(f"{rig.prefix}summary:acme:new1", "title", "wrong")
     assert of_kind(await rig.rebuild("sessions"), "session").changed == 1
     assert of_kind(await rig.rebuild("summaries"), "summary").changed == 1
     assert await rig.live() == right
