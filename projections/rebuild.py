@@ -11,12 +11,13 @@ from time import monotonic
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from projections.database import connected, store_errors
 from projections.errors import RebuildRunsError
 from projections.loop import Writer
 from projections.migrations import require_migrated
-from projections.projection import TableProjection
+from projections.projection import Table, TableProjection
 from projections.reread import Spans, Tell, reread
 from projections.sql_files import sql
 from projections.tables import Tables
@@ -66,6 +67,10 @@ async def rebuild(settings: Settings, projection: TableProjection, tell: Tell) -
         writer = Writer(projection, tables, asyncio.Event())
         try:
             await topics.read(spans, writer, tell)
+            lost = {one: replace(span, begin=topics.begins[one]) for one, span in spans.items()}
+            if lost != spans:
+                with store_errors():
+                    await _take_over(connection, projection, live, lost)
             await tables.retain()
         finally:
             await tables.close()
@@ -86,10 +91,19 @@ async def _make_shadow(connection: Any, projection: TableProjection, live: str) 
             await connection.execute(
                 sql("create_shadow_table").format(shadow=SHADOW, live=live, table=table.name, by=by)
             )
-            for part in await connection.fetch(sql("parts"), f'"{live}".{table.name}'):
-                await connection.execute(
-                    sql("create_shadow_part").format(shadow=SHADOW, table=table.name, part=part[0], bound=part[1])
-                )
+            await _make_parts(connection, table, live)
+
+
+async def _make_parts(connection: Any, table: Table, live: str) -> list[Any]:
+    """The partitions that the live table has and its shadow does not; gives those of the live table."""
+    parts: list[Any] = await connection.fetch(sql("parts"), f'"{live}".{table.name}')
+    there = {part[0] for part in await connection.fetch(sql("parts"), f'"{SHADOW}".{table.name}')}
+    for part in parts:
+        if part[0] not in there:
+            await connection.execute(
+                sql("create_shadow_part").format(shadow=SHADOW, table=table.name, part=part[0], bound=part[1])
+            )
+    return parts
 
 
 async def _take_over(connection: Any, projection: TableProjection, live: str, spans: Spans) -> None:
@@ -98,6 +112,7 @@ async def _take_over(connection: Any, projection: TableProjection, live: str, sp
     async with connection.transaction():
         await connection.executemany(sql("insert_span").format(shadow=SHADOW), places)
         for table in projection.tables:
+            await _make_parts(connection, table, live)
             await connection.execute(sql("copy_older").format(shadow=SHADOW, live=live, table=table.name))
 
 
@@ -115,13 +130,7 @@ async def _swap(connection: Any, projection: TableProjection, live: str) -> None
         for table in projection.tables:
             await connection.execute(sql("lock_table").format(live=live, table=table.name))
         for table in projection.tables:
-            old = await connection.fetch(sql("parts"), f'"{live}".{table.name}')
-            there = {part[0] for part in await connection.fetch(sql("parts"), f'"{SHADOW}".{table.name}')}
-            for part in old:
-                if part[0] not in there:
-                    await connection.execute(
-                        sql("create_shadow_part").format(shadow=SHADOW, table=table.name, part=part[0], bound=part[1])
-                    )
+            old = await _make_parts(connection, table, live)
             await connection.execute(sql("copy_newer").format(shadow=SHADOW, live=live, table=table.name))
             for part in old:
                 await connection.execute(sql("drop_part").format(live=live, part=part[0]))

@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from projections.calls import Call, CallProjection, milliseconds
+from projections.errors import StoreUnavailableError
 from projections.key_layouts import LAYOUTS, SHIFT_MS
 from projections.loop import Writer
 from projections.projection import Row
@@ -103,12 +104,10 @@ class _Rebuild:
         self._topics = topics
         self._shadow = shadow
         self._spans: Spans = {}
-        self._begins: dict[TopicPartition, int] = {}
 
     async def run(self, store: RedisCalls, writer: Writer, tell: Tell) -> float:
         """Gives how long the live projection was paused (s)."""
         self._spans = await self._up_to_live()
-        self._begins = {one: span.begin for one, span in self._spans.items()}
         await self._topics.read(self._spans, writer, tell)
         for _ in range(CATCH_UP_ROUNDS):
             more = await self._follow()
@@ -120,6 +119,7 @@ class _Rebuild:
         paused = monotonic()
         await self._follow()
         await self._topics.read(self._spans, writer, tell)
+        self._require_untorn()
         # A server that was restarted may have lost the shadow: this asks whether it is the same one.
         await store.write(())
         await self._shadow.swap(self._lost())
@@ -146,8 +146,15 @@ class _Rebuild:
     def _place(self, partition: TopicPartition) -> tuple[str, int]:
         return partition.topic.removeprefix(self._settings.topic_prefix), partition.partition
 
+    def _require_untorn(self) -> None:
+        """What was made of records around a gap looks whole, and is not."""
+        if any(one.topic == self._main_topic for one in self._topics.torn):
+            raise StoreUnavailableError(
+                f"{self._main_topic} lost records to its retention while it was read: nothing was changed, try again"
+            )
+
     def _lost(self) -> Lost:
-        begins = {one: begin for one, begin in self._begins.items() if begin and one.topic == self._main_topic}
+        begins = {one: begin for one, begin in self._topics.begins.items() if begin and one.topic == self._main_topic}
         if not begins:
             return Lost()
         # Of a partition without a record, all are lost.

@@ -1,10 +1,10 @@
 """Reads the topics of a projection again, from the oldest records that they have, beside the live projection."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
@@ -47,10 +47,17 @@ Spans = dict[TopicPartition, Span]
 
 
 class Reread:
-    """The topics' partitions; `oldest_ms` is the timestamp of the first record that was read of each."""
+    """The topics' partitions.
+
+    Each was read without a gap from its offset in `begins` on; `oldest_ms` is the timestamp of the first record there.
+    Those of `torn` lost records that came after some that were read.
+    """
 
     def __init__(self, settings: Settings, projection: Projection, consumer: AIOKafkaConsumer) -> None:
+        self.begins: dict[TopicPartition, int] = {}
         self.oldest_ms: dict[TopicPartition, int] = {}
+        self.torn: set[TopicPartition] = set()
+        self._read_to: dict[TopicPartition, int] = {}
         self._settings = settings
         self._projection = projection
         self._consumer = consumer
@@ -71,6 +78,7 @@ class Reread:
         begins, ends = await self._consumer.beginning_offsets(partitions), await self._consumer.end_offsets(partitions)
         # Asked for after the ends: what the live projection has is then at least what it had when they were known.
         committed = {one: await self._consumer.committed(one) for one in partitions}
+        self.begins = dict(begins)
         return {
             one: Span(topic.name, begins[one], ends[one], min(committed[one] or 0, ends[one]))
             for one, topic in self._topics.items()
@@ -87,6 +95,7 @@ class Reread:
         told = started
         for one, span in spans.items():
             self._consumer.seek(one, span.begin)
+            self._read_to[one] = span.begin
         for topic in self._projection.topics:
             left = {one for one, span in spans.items() if self._topics[one] == topic and span.begin < span.end}
             while left:
@@ -98,14 +107,29 @@ class Reread:
 
     async def _read_some(self, spans: Spans, left: set[TopicPartition], writer: Writer) -> None:
         found = await self._consumer.getmany(*left, timeout_ms=POLL_MS, max_records=MAX_RECORDS)
-        for one, records in found.items():
-            if records and one not in self.oldest_ms:
-                self.oldest_ms[one] = records[0].timestamp
+        for one in left:
+            await self._see(one, found.get(one, ()))
         inside = [record for one, records in found.items() for record in records if record.offset < spans[one].end]
         await writer.write([record_of(self._settings, record) for record in inside])
-        for one in list(left):
-            if await self._consumer.position(one) >= spans[one].end:
-                left.discard(one)
+        left -= {one for one in left if self._read_to[one] >= spans[one].end}
+
+    async def _see(self, one: TopicPartition, records: Sequence[ConsumerRecord]) -> None:
+        """Retention may remove records before they are read; the consumer then goes on at the oldest one in silence."""
+        before = self._read_to[one]
+        position: int = await self._consumer.position(one)
+        first, last = (records[0].offset, records[-1].offset + 1) if records else (position, position)
+        # Not every offset that is skipped is a loss: the marks of transactions have offsets too.
+        if (before, last) != (first, position):
+            oldest = (await self._consumer.beginning_offsets([one]))[one]
+            lost_before, lost_after = before < min(first, oldest), last < min(position, oldest)
+            if lost_after or (lost_before and one in self.oldest_ms):
+                self.torn.add(one)
+            if lost_before or lost_after:
+                self.begins[one] = oldest
+                self.oldest_ms.pop(one, None)
+        if records:
+            self.oldest_ms.setdefault(one, records[0].timestamp)
+        self._read_to[one] = position
 
 
 def _progress(done: int, total: int, seconds: float) -> Progress:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -13,6 +14,7 @@ from postgres_fixture import TABLES, dump
 from projection_lag import caught_up
 from projection_records import Topics, conversation, small_world
 from pydantic import SecretStr
+from retention import MOMENTS, remove_before
 
 from headrace.topics import apply_topics
 from projections.catalog import TABLE_PROJECTIONS
@@ -23,7 +25,7 @@ from projections.record import Record
 from projections.reread import Progress
 from runtime.kafka import topic_name
 from runtime.settings import Settings
-from schemas.topics import AGENT_EVENTS, TOPICS
+from schemas.topics import AGENT_EVENTS, SESSION_LOG, TOPICS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -145,6 +147,28 @@ async def test_a_rebuild_mends_and_keeps(embedded_kafka: Broker, postgres: str) 
     await ended(process)
     assert await count(postgres) == len(right["events"]) + len(more.records)
     assert sum([1 for name in TABLES if await count(postgres, name) == 0]) == 0
+
+
+@MOMENTS
+async def test_retention_meanwhile(
+    embedded_kafka: Broker, postgres: str, monkeypatch: pytest.MonkeyPatch, moment: Any
+) -> None:
+    """Rows stay whose records go after the rebuild has begun and before it reads them."""
+    settings = settings_of(embedded_kafka, f"meanwhile-{moment.__name__}.", postgres)
+    await apply_topics(settings)
+    await migrate(postgres)
+    topics = small_world([f"s{number}" for number in range(20)], start=datetime.now(UTC) - timedelta(days=2))
+    await publish(settings, topics.records)
+    process = await start(settings)
+    await caught_up(settings, TABLE_PROJECTIONS)
+    process.terminate()
+    await ended(process)
+    right = await dump(postgres)
+    remove_before(moment, monkeypatch, settings, topics.of(SESSION_LOG.name, AGENT_EVENTS.name))
+    result = await rebuild(settings, TABLE_PROJECTIONS["events"], lambda _: None)
+    assert result.records < len(right["events"]), "removed too late"
+    assert [(t.same, t.added, t.removed) for t in result.tables] == [(len(right["events"]), 0, 0)]
+    assert await dump(postgres) == right
 
 
 async def _spoil(url: str) -> None:

@@ -18,6 +18,7 @@ from projection_lag import caught_up
 from projection_records import Topics, conversation, deltas
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from retention import remove_before
 from valkey_fixture import ValkeyServer, dump_keys
 
 from headrace.topics import apply_topics
@@ -29,7 +30,7 @@ from projections.loop import Writer
 from projections.rebuild_redis import KeyDifference, RebuiltKeys, rebuild_keys
 from projections.record import Record
 from projections.redis_calls import RedisCalls
-from projections.reread import Progress
+from projections.reread import Progress, Reread
 from projections.run import project
 from projections.shadow_keys import Lost, ShadowKeys, shadow_keys
 from runtime.kafka import topic_name
@@ -326,6 +327,39 @@ async def test_what_topics_lost_is_kept(rig: Rig) -> None:
     await rig.redis.hset(f"{rig.prefix}summary:acme:new1", "title", "wrong")
     assert of_kind(await rig.rebuild("sessions"), "session").changed == 1
     assert of_kind(await rig.rebuild("summaries"), "summary").changed == 1
+    assert await rig.live() == right
+
+
+async def projected_sessions(rig: Rig) -> dict[str, Any]:
+    """The keys of many sessions, one a minute."""
+    for number in range(40):
+        start = RECENT + timedelta(minutes=number)
+        rig.topics.now_ms = int(start.timestamp() * 1000)
+        rig.topics.tell(conversation(f"s{number}", tenant="t0", start=start), number % 2)
+    await rig.publish()
+    async with rig.projecting():
+        await rig.projected()
+    return await rig.live()
+
+
+async def test_retention_meanwhile(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys stay whose records go after the rebuild has begun and before it reads them."""
+    right = await projected_sessions(rig)
+    remove_before(Reread.read, monkeypatch, rig.settings, rig.topics.of(AGENT_EVENTS.name))
+    result = await rig.rebuild("sessions")
+    assert of_kind(result, "session").gone == 0
+    assert of_kind(result, "session").kept > 30
+    assert await rig.live() == right
+
+
+async def test_retention_overtakes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rebuild that finds a gap in the middle of what it has read changes nothing, and says so."""
+    right = await projected_sessions(rig)
+    remove_before(Writer.write, monkeypatch, rig.settings, rig.topics.of(AGENT_EVENTS.name))
+    with pytest.raises(StoreUnavailableError, match="lost records to its retention"):
+        await rig.rebuild("sessions")
+    assert await rig.live() == right
+    assert of_kind(await rig.rebuild("sessions"), "session").gone == 0
     assert await rig.live() == right
 
 
