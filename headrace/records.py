@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -10,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from headrace.connect import assign_at_beginning, assign_at_end, consumer, partitions_of
 from headrace.errors import UsageError
-from runtime.kafka import topic_name
+from runtime.kafka import record_time, topic_name
 from runtime.settings import Settings
 from schemas.topics import TOPICS, Topic
 
@@ -98,7 +97,7 @@ def as_object(record: ConsumerRecord, body: Any) -> dict[str, Any]:
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
-        "at": _time_of(record),
+        "at": record_time(record.timestamp),
         "key": None if record.key is None else record.key.decode(errors="replace"),
         "headers": {name: value.decode(errors="replace") for name, value in record.headers},
         "record": body,
@@ -107,7 +106,7 @@ def as_object(record: ConsumerRecord, body: Any) -> dict[str, Any]:
 
 def as_line(record: ConsumerRecord, body: Any) -> tuple[str, str, str]:
     """The record for a person: its time and place, its type, and what it says."""
-    place = f"{_time_of(record):%H:%M:%S.%f}"[:-3] + f" {record.partition}@{record.offset}"
+    place = f"{record_time(record.timestamp):%H:%M:%S.%f}"[:-3] + f" {record.partition}@{record.offset}"
     if not isinstance(body, dict):
         return place, "?", str(body)[:MAX_LINE_CHARACTERS]
     session = session_of(record, body) or "-"
@@ -119,7 +118,3 @@ def as_line(record: ConsumerRecord, body: Any) -> tuple[str, str, str]:
 
 def _short(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def _time_of(record: ConsumerRecord) -> datetime:
-    return datetime.fromtimestamp(record.timestamp / 1000, UTC)

@@ -28,6 +28,9 @@ _FIXES = {
     "replication": "move its replicas with your cluster's tool (`rpk`, `kafka-reassign-partitions`)",
 }
 
+TOMBSTONES_MS = 30 * DAY_MS
+"""Longer than a worker is away that keeps its tables."""
+
 
 class TopicsNotCreatedError(HeadraceError):
     """The brokers refused to create a topic; the message has their reason."""
@@ -76,6 +79,8 @@ def expected_topics(settings: Settings) -> tuple[ExpectedTopic, ...]:
             "max.message.bytes": str(MAX_INTERNAL_BYTES),
             # The segment that is written is not compacted: so this much is read twice at most.
             "segment.ms": str(DAY_MS),
+            # A worker that was away reads on from where its table is: it must find what was deleted meanwhile.
+            "delete.retention.ms": str(TOMBSTONES_MS),
         }
         | _replica_configs(settings),
     )

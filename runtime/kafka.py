@@ -1,6 +1,7 @@
 """How the brokers are reached: what aiokafka and Faust take, from the settings; topic names and partitions."""
 
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import faust
 
 SESSIONS_TABLE = "sessions"
+LAST_MS = int(datetime(9000, 1, 1, tzinfo=UTC).timestamp() * 1_000)
 
 
 def client_arguments(settings: Settings, client_id: str = "headrace") -> dict[str, Any]:
@@ -108,6 +110,14 @@ def joining_group(settings: Settings) -> str:
 def changelog_topic_name(settings: Settings, table: str = SESSIONS_TABLE) -> str:
     """The changelog of a table, as Faust names it."""
     return f"{group_id(settings)}-{table}-changelog"
+
+
+def record_time(timestamp_ms: int) -> datetime:
+    """A record's time. Producers may set any number; one that is not of this age is the nearest that is.
+
+    A time limit can be added to it, and a window taken off it, without leaving the calendar.
+    """
+    return datetime.fromtimestamp(min(max(timestamp_ms, 0), LAST_MS) / 1_000, UTC)
 
 
 def partition_for(key: bytes, count: int) -> int:

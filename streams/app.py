@@ -8,7 +8,7 @@ from runtime.kafka import SESSIONS_TABLE, faust_broker_urls, faust_credentials, 
 from runtime.lenient_records import accept_any_header_name
 from runtime.settings import Settings
 from schemas.topics import LLM_REQUESTS, SESSION_LOG, TOOL_CALLS
-from streams.changelog import seek_what_is_known
+from streams.changelog import mend_recovery
 from streams.consumer import App, Tables
 from streams.fence import Fence
 from streams.lease import HeartbeatLease
@@ -98,7 +98,7 @@ def attach(
     app.claim = fence.claim
     app.on_positions = pipeline.resume
     app.fail = fail
-    seek_what_is_known(app.tables.recovery)
+    mend_recovery(app.tables.recovery)
     app.on_partitions_revoked.connect(on_revoked, weak=False)
 
 

@@ -102,7 +102,8 @@ class CallTools:
             outcome = await self._run(order, turn, pending)
         elif pending.started_offset is None:
             claim = await self._claim(order, partition)
-            pending = _pending(await self._sessions.at(partition, order.session_id, claim), order)
+            # A worker that stops must run what it has claimed, or nobody will know that it has not.
+            pending = _pending(await self._sessions.at(partition, order.session_id, claim, is_own=True), order)
             if pending is None:
                 return None
             if pending.started_offset == claim:

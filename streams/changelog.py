@@ -1,5 +1,6 @@
 """From the changelog into the table: what a worker does not know yet of the sessions that it is given, or follows."""
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from time import monotonic
 from typing import Any
@@ -33,15 +34,41 @@ def read_changelog(recovery: Recovery, restore: Restore, tp: TP, batch: Sequence
         recovery.signal_recovery_end.set()
 
 
-def seek_what_is_known(recovery: Recovery) -> None:
-    """Let the recovery leave out partitions of which it does not know where to begin.
+class Recovered:
+    """In place of Faust's event that a recovery has ended: it looks whether this one has.
 
-    A rebalance that begins while it is about to seek takes its offsets away; it begins anew then, by itself. But it
-    sought None, which aiokafka refuses, and crashed.
+    Faust's stays set until its own loop turns, up to five seconds later. A recovery that began within them was taken
+    for ended, and the worker went on with tables whose changelogs it had not read.
     """
-    seek = recovery._seek_offsets  # noqa: SLF001  # Faust has no other way to order it.
+
+    def __init__(self, is_needed: Callable[[], bool]) -> None:
+        self._is_needed = is_needed
+        self._look = asyncio.Event()
+
+    def set(self) -> None:
+        self._look.set()
+
+    def clear(self) -> None:
+        """Nothing: what counts is how far the tables are."""
+
+    async def wait(self) -> None:
+        while self._is_needed():
+            self._look.clear()
+            await self._look.wait()
+
+
+def mend_recovery(recovery: Recovery) -> None:
+    """Make Faust's recovery wait for the changelogs, end with an error where it fails, and survive rebalances."""
+    recovery._signal_recovery_end = Recovered(recovery.need_recovery)  # noqa: SLF001  # It has no other way to order it.
+    seek, wait = recovery._seek_offsets, recovery._wait  # noqa: SLF001
 
     async def seek_known(consumer: Any, tps: Collection[TP], offsets: Mapping[TP, int | None], title: str) -> None:
+        # A rebalance that begins meanwhile takes offsets away, and begins a recovery of its own.
         await seek(consumer, {tp for tp in tps if offsets.get(tp) is not None}, offsets, title)
 
-    recovery._seek_offsets = seek_known  # noqa: SLF001
+    async def wait_for_error(waited_for: Any, **_: Any) -> None:
+        # A time limit would look like a worker that stops, and end the recovery for good without an error. What is
+        # waited for has time limits of its own.
+        await wait(waited_for)
+
+    recovery._seek_offsets, recovery._wait = seek_known, wait_for_error  # noqa: SLF001

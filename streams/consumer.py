@@ -9,7 +9,6 @@ in order, is the offset to commit.
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from inspect import isawaitable
 from time import monotonic
 from typing import Any
@@ -22,6 +21,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
 
+from runtime.kafka import record_time
 from streams.changelog import read_changelog
 from streams.lease import HeartbeatLease, seconds
 from streams.ports import Delivery, Fail, Processor
@@ -75,6 +75,10 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faus
         recovery = self.app.tables.recovery
         ends, offsets = recovery.standby_highwaters, recovery.standby_offsets
         return [tp for tp in recovery.standby_tps if tp in ends and (offsets.get(tp) or 0) >= ends[tp]]
+
+    def check_group(self) -> None:
+        """Raises what keeps this worker out of its group."""
+        self._consumer._coordinator.check_errors()  # noqa: SLF001
 
     async def committed(self, places: Sequence[TP]) -> dict[TP, int | None]:
         """The offsets that the group has for these places; None where it has none."""
@@ -188,6 +192,13 @@ class Open:
         return place in self._partitions
 
 
+class TablesBehindError(Exception):
+    """The tables lack records of their changelogs: to go on would be to write old states over newer ones."""
+
+    def __init__(self, lacking: int) -> None:
+        super().__init__(f"expected tables that are recovered, got some that lack {lacking} records: start again")
+
+
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """Overrides how Faust's consumer hands out records and what it commits."""
 
@@ -207,11 +218,16 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         In this order a worker that is paused in between, while another goes on with its partitions, finds tables that
         are ahead of where it reads, which does no harm; never tables that are behind.
         """
-        self.app.lease.end()
-        await self.app.claim({tp.partition for tp in assigned if tp.topic == self.app.log_topic})
-        self.app.keep({tp.partition for tp in assigned if tp.topic in self.app.tables.changelog_topics})
-        self._starts = await self._thread.committed([tp for tp in assigned if tp.topic in self.app.processors])
-        await super().on_partitions_assigned(assigned, generation_id)
+        try:
+            self.app.lease.end()
+            await self.app.claim({tp.partition for tp in assigned if tp.topic == self.app.log_topic})
+            self.app.keep({tp.partition for tp in assigned if tp.topic in self.app.tables.changelog_topics})
+            self._starts = await self._thread.committed([tp for tp in assigned if tp.topic in self.app.processors])
+            await super().on_partitions_assigned(assigned, generation_id)
+        except Exception as error:
+            # aiokafka would only log it: the worker would keep its partitions and read nothing.
+            self.app.fail(error)
+            raise
 
     async def seek_to_committed(self) -> Mapping[TP, int | None]:
         """Seek to what was committed when the partitions were assigned.
@@ -227,6 +243,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await self._thread.heartbeat()
         if starts is not self._starts:
             return starts  # Another rebalance began meanwhile.
+        if self.app.tables.recovery.need_recovery():
+            raise TablesBehindError(self.app.tables.recovery.active_remaining_total())
         self._thread.seek_all(starts)
         self.app.on_positions(
             {tp.partition: (starts[tp] or 0) - 1 for tp in log_partitions},
@@ -262,8 +280,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             raise
 
     async def _next_records(self) -> Mapping[TP, list[Any]]:
+        # aiokafka keeps an error of the group for who asks, and does nothing until then.
+        self._thread.check_group()
         if not self.flow_active:
-            await self.wait(self.can_resume_flow)
+            await self.wait(self.can_resume_flow, timeout=POLL_S)
+            if not self.flow_active:
+                return {}
         open_ones = Open(self._get_active_partitions())
         records: Mapping[TP, list[Any]] = await self._getmany(open_ones, HELD_POLL_S if self._held else POLL_S)
         return records
@@ -312,7 +334,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             key=record.key,
             value=record.value,
             headers=record.headers,
-            at=_time_of(record.timestamp),
+            at=record_time(record.timestamp),
             ack=ack,
         )
 
@@ -321,14 +343,6 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def _new_offset(self, tp: TP) -> int:
         return self._acknowledged[tp]
-
-
-def _time_of(timestamp_ms: int) -> datetime:
-    """A record's time; producers may set any number, so one outside the calendar is the nearest that is in it."""
-    try:
-        return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return datetime.min.replace(tzinfo=UTC) if timestamp_ms < 0 else datetime.max.replace(tzinfo=UTC)
 
 
 def _interleaved(records: Mapping[TP, list[Any]], topics: Collection[str]) -> Iterable[tuple[TP, Any]]:

@@ -121,7 +121,7 @@ class RedisCounter:
                     for script in (RESERVE, CORRECT):
                         await self._redis.script_load(script.text)
                     results = await self._make(batch)
-        except (exceptions.RedisError, OSError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001  # Whatever it is: those who asked wait for an answer.
             self._fail(error, [*batch, *self._asked])
             self._asked.clear()
             return

@@ -7,7 +7,7 @@ again, and what was given out by then is known to its sessions.
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 
 from agents.applied import BadSpecRecordError, read_spec_record
 from agents.catalog import Catalog
-from runtime.kafka import client_arguments, joining_group, topic_name
+from runtime.kafka import client_arguments, joining_group, record_time, topic_name
 from runtime.settings import Settings
 from schemas.directory import AgentApplied
 from schemas.topics import AGENT_SPECS, BROADCASTS, MAX_INTERNAL_BYTES
@@ -75,7 +75,7 @@ class ReplayBroadcasts:
             return
         agents = sorted({one.agent for one in joiners})
         log.info("broadcast_replay_begins", agents=agents, specs_offset=records[-1].offset)
-        settled = max(_time(record) for record in records) + SETTLED_AFTER
+        settled = max(record_time(record.timestamp) for record in records) + SETTLED_AFTER
         await asyncio.sleep(max(0.0, min(settled - self._shell.clock(), SETTLED_AFTER) / timedelta(seconds=1)))
         given = await self._pass(joiners)
         log.info("broadcasts_replayed", agents=agents, given=given)
@@ -91,7 +91,7 @@ class ReplayBroadcasts:
         spec = self._catalog.get(applied.agent, record.offset)
         if not isinstance(applied, AgentApplied) or spec is None or self._catalog.get(applied.agent) is None:
             return None
-        return joiner(spec, _time(record), self._shell.clock(), self._retention)
+        return joiner(spec, record_time(record.timestamp), self._shell.clock(), self._retention)
 
     async def _pass(self, joiners: Sequence[Joiner]) -> int:
         """Read the broadcasts once, from where the first joiner begins to their end of now; how many were given out."""
@@ -122,10 +122,6 @@ class ReplayBroadcasts:
             await consumer.stop()
 
 
-def _time(record: ConsumerRecord) -> datetime:
-    return datetime.fromtimestamp(record.timestamp / 1_000, UTC)
-
-
 def _delivery(record: ConsumerRecord) -> Delivery:
     return Delivery(
         topic=record.topic,
@@ -134,6 +130,6 @@ def _delivery(record: ConsumerRecord) -> Delivery:
         key=record.key,
         value=record.value,
         headers=record.headers,
-        at=_time(record),
+        at=record_time(record.timestamp),
         ack=lambda: None,
     )

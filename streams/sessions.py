@@ -39,7 +39,7 @@ class Sessions:
         self._bytes = 0
         self._positions: dict[int, int] = {}
         self._floors: dict[int, int] = {}
-        self._waiting: defaultdict[int, list[tuple[int, int, asyncio.Future[None]]]] = defaultdict(list)
+        self._waiting: defaultdict[int, list[tuple[int, int, asyncio.Future[None], bool]]] = defaultdict(list)
         self._order = count()
         self._is_over = False
 
@@ -88,10 +88,11 @@ class Sessions:
         known = max(self._positions.get(partition, -1), self._floors.get(partition, -1))
         return offset <= known or offset < await self._log_end(partition)
 
-    async def at(self, partition: int, session_id: str, offset: int) -> Session | None:
+    async def at(self, partition: int, session_id: str, offset: int, *, is_own: bool = False) -> Session | None:
         """The session when `decide` has handled the log up to `offset` at least, and what it reads again at a start.
 
         And when the partition is this worker's for certain: the log may go on otherwise, with another's outcomes.
+        `is_own`: this worker has written what is at the offset, so `decide` comes there also while the worker stops.
 
         Raises:
             NotReachedError: it will not come there any more, see `give_up`.
@@ -100,17 +101,17 @@ class Sessions:
         while True:
             awaited = max(offset, self._floors.get(partition, -1))
             if self._positions.get(partition, -1) < awaited:
-                await self._reached(partition, awaited)
+                await self._reached(partition, awaited, is_own=is_own)
             elif not self._lease.is_held:
                 await self._lease.held()
             else:
                 return self.load(partition, session_id)
 
-    async def _reached(self, partition: int, offset: int) -> None:
-        if self._is_over:
+    async def _reached(self, partition: int, offset: int, *, is_own: bool) -> None:
+        if self._is_over and not is_own:
             raise NotReachedError
         future = asyncio.get_running_loop().create_future()
-        heappush(self._waiting[partition], (offset, next(self._order), future))
+        heappush(self._waiting[partition], (offset, next(self._order), future, is_own))
         await future
 
     def restart(self, positions: dict[int, int], floors: dict[int, int]) -> None:
@@ -129,13 +130,12 @@ class Sessions:
             self.advance(partition, offset)
 
     def give_up(self) -> None:
-        """`decide` gets no more records: who waits for it waits no longer."""
+        """`decide` reads no more records: who waits for one waits no longer."""
         self._is_over = True
         for waiting in self._waiting.values():
-            for _, _, future in waiting:
-                if not future.done():
+            for _, _, future, is_own in waiting:
+                if not (is_own or future.done()):
                     future.set_exception(NotReachedError())
-        self._waiting.clear()
 
     def partitions(self) -> tuple[int, ...]:
         """The partitions that this worker holds."""

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -10,7 +10,7 @@ from aiokafka import ConsumerRecord
 from msgspec import Struct
 
 from headrace.dead_letters.reading import read_since
-from runtime.kafka import topic_name
+from runtime.kafka import record_time, topic_name
 from runtime.settings import Settings
 from schemas.audit import Act, Outcome
 from schemas.causation import COMMAND_TOPICS, causation, plain_topic
@@ -90,7 +90,7 @@ def _of_record(record: ConsumerRecord) -> tuple[str, Replayed] | None:
     of = said.get(REPLAY_HEADER)
     if of is None:
         return None
-    at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    at = record_time(record.timestamp)
     place = derived_message_id(record.topic, record.partition, record.offset)
     as_letter = DeadLetter(
         id=place,

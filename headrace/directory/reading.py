@@ -13,7 +13,7 @@ from agents.directory import ANNOUNCED_WITHIN, Directory
 from agents.spec import AgentSpec
 from headrace.connect import consumer, partitions_of
 from headrace.errors import TryAgainError
-from runtime.kafka import topic_name
+from runtime.kafka import record_time, topic_name
 from runtime.settings import Settings
 from schemas.directory import AgentApplied, SpecRecord
 from schemas.topics import AGENT_DIRECTORY, AGENT_SPECS
@@ -108,5 +108,5 @@ def _take_spec(entries: dict[bytes, SpecEntry], record: ConsumerRecord) -> None:
         spec = read_spec_record(record.key, record.value)
     except BadSpecRecordError:
         return
-    written_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    written_at = record_time(record.timestamp)
     entries[record.key] = SpecEntry(offset=record.offset, key=record.key, written_at=written_at, record=spec)

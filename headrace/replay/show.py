@@ -1,7 +1,7 @@
 """A replay as lines for people, and as objects for programs. The same log gives the same output, byte for byte."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, assert_never
 
 import msgspec
@@ -13,6 +13,7 @@ from headrace.replay.compare import Comparison, Difference
 from headrace.replay.fold import Moment, digest
 from headrace.replay.recording import About
 from headrace.replay.summary import changes, summarise
+from runtime.kafka import record_time
 from schemas.codec import type_tag
 from schemas.content import TextBlock
 from schemas.effects import CallModel, CallTool, Effect
@@ -243,4 +244,4 @@ def _value(value: Any) -> str:
 
 
 def _time_of(moment: Moment) -> datetime:
-    return datetime.fromtimestamp(moment.fact.timestamp_ms / 1000, UTC)
+    return record_time(moment.fact.timestamp_ms)

@@ -12,6 +12,7 @@ from headrace.errors import UsageError
 from headrace.replay.errors import NotReachedError
 from headrace.replay.fold import Moment
 from headrace.replay.recording import Fact
+from runtime.kafka import record_time
 
 _SEQ = re.compile(r"seq:(\d+)")
 _CALL = re.compile(r"\d+/\d+")
@@ -127,4 +128,4 @@ def _pending(session: Session | None) -> list[str]:
 
 
 def _time_of(fact: Fact) -> datetime:
-    return datetime.fromtimestamp(fact.timestamp_ms / 1000, UTC)
+    return record_time(fact.timestamp_ms)

@@ -8,7 +8,7 @@ from faust.types import TP
 
 from runtime.settings import Settings
 from streams.app import create_app, until_it_ends
-from streams.changelog import seek_what_is_known
+from streams.changelog import mend_recovery
 
 
 async def test_a_part_of_faust_that_crashes_is_an_error_of_the_worker() -> None:
@@ -30,11 +30,24 @@ async def test_a_recovery_that_a_rebalance_has_overtaken_seeks_only_what_it_know
         sought.append(offsets)
 
     recovery = create_app(Settings()).tables.recovery
-    seek_what_is_known(recovery)
+    mend_recovery(recovery)
     known, fresh, overtaken = (TP("changelog", partition) for partition in range(3))
     offsets = {known: 7, fresh: -1, overtaken: None}
     await recovery._seek_offsets(SimpleNamespace(seek_wait=seek_wait), {known, fresh, overtaken}, offsets, "active")
     assert sought == [{known: 7, fresh: 0}]
+
+
+async def test_a_recovery_that_takes_long_goes_on() -> None:
+    """Faust took its own time limit for a worker that stops, and never recovered anything again."""
+    recovery = create_app(Settings()).tables.recovery
+    mend_recovery(recovery)
+    await recovery._wait(asyncio.sleep(0.05), timeout=0.01)
+    with pytest.raises(OSError, match="away"):
+        await recovery._wait(_fails(OSError("away")), timeout=0.01)
+
+
+async def _fails(error: Exception) -> None:
+    raise error
 
 
 async def test_an_app_that_is_told_to_stop_ends_without_an_error() -> None:

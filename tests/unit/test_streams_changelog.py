@@ -1,5 +1,6 @@
 """What of a changelog reaches a worker's table, and when its recovery is over; Faust's own recovery keeps the count."""
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from faust.types import TP
 
 from runtime.settings import Settings
 from streams.app import create_app, create_table
-from streams.changelog import read_changelog
+from streams.changelog import mend_recovery, read_changelog
 from streams.consumer import App, Fetches, Open
 from streams.table import MemoryTable
 
@@ -60,19 +61,44 @@ def worker(tmp_path: Path) -> Worker:
     app = create_app(settings)
     table = create_table(app, settings)
     assert isinstance(table, MemoryTable)
+    mend_recovery(app.tables.recovery)
     return Worker(app, table)
 
 
 async def test_a_table_is_recovered_when_its_changelog_was_read_to_the_end(worker: Worker) -> None:
     """Whatever the batches: before the last record it is not, and with it the last write of each key is there."""
     worker.begins(0, end=2)
+    recovered = asyncio.create_task(worker.recovery.signal_recovery_end.wait())
     worker.reads(0, Record(0, b"one"), Record(1, b"two"))
+    await settled()
     assert worker.recovery.in_recovery
-    assert not worker.recovery.signal_recovery_end.is_set()
+    assert not recovered.done()
     worker.reads(0, Record(1, b"two"), Record(2, b"three"))
+    await recovered
     assert not worker.recovery.in_recovery
-    assert worker.recovery.signal_recovery_end.is_set()
     assert worker.has(0) == b"three"
+
+
+async def settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_recovery_soon_after_another_reads_its_changelog_too(worker: Worker) -> None:
+    """Faust remembered for five seconds that one had ended: the next was over at once, and its sessions were lost."""
+    worker.begins(0, end=0)
+    worker.reads(0, Record(0, b"one"))
+    await worker.recovery.signal_recovery_end.wait()
+    worker.begins(1, end=1)
+    recovered = asyncio.create_task(worker.recovery.signal_recovery_end.wait())
+    worker.reads(1, Record(0, b"one"))
+    await settled()
+    assert not recovered.done()
+    worker.reads(1, Record(1, b"two"))
+    # Faust's loop turns, before the one who waits has heard.
+    worker.recovery.signal_recovery_end.clear()
+    await recovered
+    assert worker.has(1) == b"two"
 
 
 async def test_a_recovered_table_takes_nothing_more_from_its_changelog(worker: Worker) -> None:

@@ -105,8 +105,11 @@ class Pay(Toolbox):
         return ToolReturn(content="paid", attempts=1)
 
 
-async def claimed(*, by_another_first: bool) -> tuple[Pay, ToolCompleted | ToolFailed]:
-    """The tool, and the outcome, of a call whose claim is in the log: behind another's, or alone."""
+async def claimed(*, by_another_first: bool, stops: bool = False) -> tuple[Pay, ToolCompleted | ToolFailed]:
+    """The tool, and the outcome, of a call whose claim is in the log: behind another's, or alone.
+
+    `stops`: the worker is told to stop when its claim is in the log, and not decided yet.
+    """
     bench = Bench()
     tables = Tables()
     tables.data = {0: {}}
@@ -140,6 +143,9 @@ async def claimed(*, by_another_first: bool) -> tuple[Pay, ToolCompleted | ToolF
     claim = history.offset
     history.tool_starts(order.call_id)
     bench.outbox.appended[0].durable.set_result(claim)
+    if stops:
+        await settle()
+        sessions.give_up()
     sessions.change(0, "s1", history.session)
     sessions.advance(0, claim)
     await settle()
@@ -159,6 +165,12 @@ async def claimed(*, by_another_first: bool) -> tuple[Pay, ToolCompleted | ToolF
 async def test_the_first_claim_may_run_the_tool() -> None:
     """A worker that finds its own claim first in the log is the only one that runs it."""
     pay, outcome = await claimed(by_another_first=False)
+    assert (pay.runs, type(outcome)) == (1, ToolCompleted)
+
+
+async def test_a_worker_that_stops_runs_what_it_has_claimed() -> None:
+    """It did not, and the model was told that nobody knows whether the tool has run."""
+    pay, outcome = await claimed(by_another_first=False, stops=True)
     assert (pay.runs, type(outcome)) == (1, ToolCompleted)
 
 
