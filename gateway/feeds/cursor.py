@@ -14,16 +14,19 @@ MAX_HELD = 2_000
 
 
 class Cursor:
-    """The reader's two cursors, and which turn runs."""
+    """The reader's two cursors, and which turn runs.
+
+    `at_ms`: when the event was at which the reader is; 0: nobody knows.
+    """
 
     __slots__ = ("_at_ms", "_delta", "_event", "_held", "_is_placed", "_running", "_turn")
 
-    def __init__(self, position: Position) -> None:
+    def __init__(self, position: Position, at_ms: int = 0) -> None:
         self._event = position.event
         self._delta = position.delta
         self._running = 0
         self._turn = 0
-        self._at_ms = 0
+        self._at_ms = at_ms
         self._is_placed = position.event == 0
         self._held: dict[int, Item] = {}
 
@@ -68,7 +71,7 @@ class Cursor:
 
     def _take_event(self, event: Item, entries: list[Entry]) -> None:
         # A session that was forgotten begins anew: its events count from 1 again, later than all that were seen.
-        begins_anew = event.seq == 1 and self._is_placed and 0 < self._at_ms < event.at_ms
+        begins_anew = event.seq == 1 and 0 < self._at_ms < event.at_ms
         if begins_anew:
             self._running = self._turn = 0
         if event.seq > self._event or begins_anew:

@@ -67,22 +67,30 @@ class Follower(AsyncIterator[Entry]):
             self._is_unplaced = not backlog and self._past is not None
             return
         event = self._cursor.position.event
+        # It may have begun anew since the reader was there: only times can tell.
+        is_there = event == 0 or any(item.seq >= event for item in backlog)
+        self._is_unplaced = self._past is not None and not is_there
         if self._past is not None and not any(item.is_event and item.seq <= max(event, 1) for item in backlog):
             self._past_from = max(event, 1)
         # It waits outside of the bound: the reader had no time to take it yet.
         self._unfilled += backlog
 
     async def place(self) -> None:
-        """Where Redis has nothing of a session that is followed from now on, look where it is."""
+        """Where Redis does not say where the reader is in the session, look in what is stored."""
         if not self._is_unplaced or self._past is None:
             return
         try:
             newest = await self._past.newest(self._session_id)
+            if self._is_from_now:
+                self.start, at_ms = Position(newest.seq, 0), newest.at_ms
+            else:
+                at_ms = await self._past.at_ms(self._session_id, self.start.event)
+                if newest.seq < self.start.event and 0 < at_ms < newest.at_ms:
+                    self._past_from = 1
         except Problem as problem:
             log.warning("feed_begins_without_past", session_id=self._session_id, error=problem.detail)
-            newest = 0
-        self.start = Position(newest, 0)
-        self._cursor = Cursor(self.start)
+            at_ms = 0
+        self._cursor = Cursor(self.start, at_ms)
         self._is_unplaced = False
 
     def offer(self, items: Sequence[Item]) -> None:
@@ -187,7 +195,7 @@ class Follower(AsyncIterator[Entry]):
             async with asyncio.timeout(PAST_LAG_S):
                 while True:
                     older = await self._past.events(self._session_id, missing.start, missing.stop - 1)
-                    if older or await self._past.newest(self._session_id) >= missing.stop:
+                    if older or (await self._past.newest(self._session_id)).seq >= missing.stop:
                         return older
                     await asyncio.sleep(PAST_PAUSE_S)
         except TimeoutError:

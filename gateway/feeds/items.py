@@ -1,6 +1,7 @@
 """What a feed holds, as it is in Redis or in PostgreSQL; shared by all readers of the session."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -69,6 +70,11 @@ def item_of_stream(entry_id: bytes, fields: Sequence[bytes]) -> Item:
     return Item(int(entry_id.partition(b"-")[0]), 0, int(fields[3]), fields[5] == b"1", int(fields[7]), fields[1])
 
 
+def milliseconds(at: datetime) -> int:
+    """Since 1970, as in the Redis streams."""
+    return int(at.timestamp() * 1000)
+
+
 def item_of_row(body: str) -> Item:
     """Of a row of the table `events`. JSONB has another order of fields: the body is as our encoder writes it.
 
@@ -81,6 +87,6 @@ def item_of_row(body: str) -> Item:
         0,
         int(event.turn_id.rpartition("/")[2]),
         isinstance(event, TurnCompleted | TurnFailed | TurnCancelled),
-        int(event.at.timestamp() * 1000),
+        milliseconds(event.at),
         encode(event),
     )

@@ -1,75 +1,28 @@
 """Sessions are followed in a real Valkey and a real PostgreSQL: nothing is lost, nothing comes twice, whatever dies."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from feeds_fixture import DEADLINE_S, bodies, live, nothing_more, opened, past, store, take
 from postgres_fixture import PostgresServer
 from projection_records import Topics, conversation, deltas
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from valkey_fixture import ValkeyServer
 
 from gateway.database import Database
-from gateway.feeds import BEGINNING, Entry, Feeds, Follower, Position, TooSlow
+from gateway.feeds import BEGINNING, Entry, Position, TooSlow
 from gateway.feeds import feeds as feeds_module
 from gateway.problems import Code, Problem
-from projections.events import EVENTS
-from projections.live import LIVE
-from projections.loop import Writer
 from projections.migrations import migrate
 from projections.record import Record
-from projections.redis_calls import RedisCalls
-from projections.tables import Tables
 from schemas.codec import decode_agent_event
 from schemas.topics import AGENT_DELTAS, AGENT_EVENTS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 START = datetime.now(UTC) - timedelta(hours=1)
-DEADLINE_S = 20
-
-
-@asynccontextmanager
-async def opened(url: str, prefix: str, database: Database | None = None) -> AsyncIterator[Feeds]:
-    redis = Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=2, socket_connect_timeout=2)
-    try:
-        async with Feeds(redis, prefix, database) as feeds:
-            yield feeds
-    finally:
-        await redis.aclose()
-
-
-@asynccontextmanager
-async def live(url: str, prefix: str) -> AsyncIterator[Writer]:
-    """What `headrace project` does with the feed."""
-    store = RedisCalls("live", url, prefix)
-    await store.progress()
-    try:
-        yield Writer(LIVE, store, asyncio.Event())
-    finally:
-        await store.close()
-
-
-@asynccontextmanager
-async def past(url: str) -> AsyncIterator[Database]:
-    await migrate(url)
-    database = Database(url)
-    await database.start()
-    try:
-        yield database
-    finally:
-        await database.close()
-
-
-async def store(url: str, records: Sequence[Record]) -> None:
-    tables = Tables(EVENTS, url, 3_650)
-    await Writer(EVENTS, tables, asyncio.Event()).write(records)
-    await tables.close()
 
 
 def answered(session_id: str = "s1") -> tuple[Topics, list[Record]]:
@@ -86,27 +39,6 @@ def answered(session_id: str = "s1") -> tuple[Topics, list[Record]]:
             texts = [f"{turn}.{number}" for number in range(4)]
             feed += [topics.put(AGENT_DELTAS.name, 0, delta) for delta in deltas(session_id, turn, texts)]
     return topics, feed
-
-
-async def take(follower: Follower, count: int) -> list[Entry]:
-    """The next so many entries, and none more that is there already."""
-    entries: list[Entry] = []
-    async with asyncio.timeout(DEADLINE_S):
-        while len(entries) < count:
-            entries += await follower.take()
-    assert len(entries) == count, [entry.body for entry in entries]
-    return entries
-
-
-async def nothing_more(follower: Follower) -> None:
-    """Whatever is on its way has come by then."""
-    await asyncio.sleep(0.2)
-    follower.poke()
-    assert await follower.take() == []
-
-
-def bodies(entries: Sequence[Entry]) -> list[bytes]:
-    return [entry.body for entry in entries]
 
 
 async def test_an_answer_is_followed_and_resumed_everywhere(valkey_server: ValkeyServer) -> None:
