@@ -15,6 +15,9 @@ from runtime.ending import cancelled
 from schemas.codec import decode_agent_event
 from schemas.events import TurnCancelled, TurnCompleted, TurnEnd, TurnFailed
 
+JOIN_TIMEOUT_S = 1.0
+"""The message is not handed over before: so long it may be delayed by a feed that does not answer."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -44,9 +47,12 @@ class Waiting:
         async with AsyncExitStack() as stack:
             after = BEGINNING if from_beginning else None
             try:
-                self._entries = await stack.enter_async_context(self._parts.feeds.follow(self._session_id, after))
+                async with asyncio.timeout(JOIN_TIMEOUT_S):
+                    self._entries = await stack.enter_async_context(self._parts.feeds.follow(self._session_id, after))
             except Problem as problem:
                 log.warning("not_waited", error=problem.detail)
+            except TimeoutError:
+                log.warning("not_waited", error=f"the feed does not answer within {JOIN_TIMEOUT_S:g} s")
             yield
 
     async def end(self, wait_s: float) -> TurnEnd | None:
