@@ -9,8 +9,13 @@ from types import CoroutineType
 from typing import Any
 
 STREAMS = Path(__file__).parents[2] / "streams"
-OUTSIDE = frozenset({"app", "consumer", "fence", "lease", "publisher", "table", "worker"})
-"""What the simulation puts its own broker, tables and lease in the place of."""
+OUTSIDE = frozenset(
+    {
+        *("announce", "app", "changelog", "consumer", "fence", "late_joiners", "lease", "publisher", "redis_counter"),
+        *("replay_broadcasts", "roster", "table", "worker"),
+    }
+)
+"""What the simulation does not play, or puts its own broker, tables and lease in the place of."""
 Point = tuple[str, int]
 """A module of `streams`, and a line."""
 
