@@ -7,7 +7,7 @@ begun again then, under its id, and so is the message.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Self, assert_never
 
 import msgspec
@@ -274,20 +274,17 @@ class AgUi:
     def begin(self, position: Position) -> bytes:
         return b"retry: %d\nid: %s\n\n" % (RETRY_MS, self.token(position).encode())
 
-    def render(self, entries: Iterable[Entry]) -> bytes:
-        return b"".join([frame for entry in entries for frame in self._frames(entry)])
+    def render(self, entry: Entry) -> bytes:
+        events = list(self.translate(entry))
+        if not events:
+            return b""
+        frames = [b"data: %s\n\n" % msgspec.json.encode(event) for event in events]
+        frames[-1] = b"id: %s\n%s" % (self.token(entry.position).encode(), frames[-1])
+        return b"".join(frames)
 
     def end(self, details: ProblemDetails) -> bytes:
         """AG-UI has no word for it: a comment."""
         return b": %s %s\n\n" % (details.code.encode(), details.detail.encode())
-
-    def _frames(self, entry: Entry) -> list[bytes]:
-        events = list(self.translate(entry))
-        if not events:
-            return []
-        frames = [b"data: %s\n\n" % msgspec.json.encode(event) for event in events]
-        frames[-1] = b"id: %s\n%s" % (self.token(entry.position).encode(), frames[-1])
-        return frames
 
     def translate(self, entry: Entry) -> Iterator[Event]:
         """The events that say what the entry says."""

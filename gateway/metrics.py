@@ -57,11 +57,14 @@ class Metrics:
             ("kind",),
             registry=registry,
         )
-        self.commands = Counter(
-            "headrace_gateway_commands",
-            "Commands that the brokers have, by type.",
-            ("type",),
+        self.entries_unreadable = Counter(
+            "headrace_gateway_entries_unreadable",
+            "Entries that this version cannot read, so that a reader was not told them; kind: sse, websocket or wait.",
+            ("kind",),
             registry=registry,
+        )
+        self.commands = Counter(
+            "headrace_gateway_commands", "Commands that the brokers have, by type.", ("type",), registry=registry
         )
         self.publish_seconds = Histogram(
             "headrace_gateway_publish_seconds",

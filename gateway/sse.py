@@ -1,7 +1,7 @@
 """A session's feed as server-sent events: the records as they are on the topics, or as AG-UI has them."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal, Protocol
 
 import msgspec
@@ -13,6 +13,7 @@ from gateway.audit import REQUEST_ID
 from gateway.caller import Caller, Scope
 from gateway.feeds import BEGINNING, Entry, Follower, Position
 from gateway.parts import Parts
+from gateway.passing_over import UNREADABLE, pass_over
 from gateway.problems import Code, Problem, ProblemDetails, problem_details
 from gateway.reading import read_query, read_session_id
 from gateway.route import Route
@@ -59,7 +60,7 @@ class Rendering(Protocol):
 
     def begin(self, position: Position) -> bytes: ...
 
-    def render(self, entries: Iterable[Entry]) -> bytes: ...
+    def render(self, entry: Entry) -> bytes: ...
 
     def end(self, details: ProblemDetails) -> bytes: ...
 
@@ -71,18 +72,15 @@ class Records:
         """Without data a browser shows nothing, but it knows then where it is."""
         return b"retry: %d\nid: %s\n\n" % (RETRY_MS, str(position).encode())
 
-    def render(self, entries: Iterable[Entry]) -> bytes:
-        return b"".join([self._frame(entry) for entry in entries])
-
-    def end(self, details: ProblemDetails) -> bytes:
-        return b"event: error\ndata: %s\n\n" % msgspec.json.encode(details)
-
-    def _frame(self, entry: Entry) -> bytes:
+    def render(self, entry: Entry) -> bytes:
         position, body = entry.position, entry.body
         if b"\n" in body or b"\r" in body:
             # Between the tokens of JSON that somebody else wrote: inside of its strings they are escaped.
             body = body.replace(b"\r", b" ").replace(b"\n", b" ")
         return b"id: %d-%d\nevent: %s\ndata: %s\n\n" % (position.event, position.delta, entry.type.encode(), body)
+
+    def end(self, details: ProblemDetails) -> bytes:
+        return b"event: error\ndata: %s\n\n" % msgspec.json.encode(details)
 
 
 async def get_events(request: web.Request, parts: Parts, caller: Caller) -> web.StreamResponse:
@@ -141,7 +139,7 @@ class EventStream:
         while True:
             entries = await self._follower.take()
             if entries:
-                await self._write(self._rendering.render(entries))
+                await self._write(b"".join(self._rendered(entries)))
                 metric.inc(len(entries))
                 written_at = loop.time()
             elif await self._ticking.is_over():
@@ -149,6 +147,13 @@ class EventStream:
             elif loop.time() >= written_at + HEARTBEAT_S:
                 await self._write(HEARTBEAT)
                 written_at = loop.time()
+
+    def _rendered(self, entries: Iterable[Entry]) -> Iterator[bytes]:
+        for entry in entries:
+            try:
+                yield self._rendering.render(entry)
+            except UNREADABLE as error:
+                pass_over(self._parts.metrics, "sse", entry, error)
 
     async def _write(self, data: bytes) -> None:
         """Raises the follower's end where the reader does not take what is written."""

@@ -8,8 +8,9 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from gateway.feeds import BEGINNING, Follower
+from gateway.feeds import BEGINNING, Entry, Follower
 from gateway.parts import Parts
+from gateway.passing_over import UNREADABLE, pass_over
 from gateway.problems import Problem
 from runtime.ending import cancelled
 from schemas.codec import decode_agent_event
@@ -70,10 +71,19 @@ class Waiting:
             return None
         try:
             async for entry in self._entries:
-                if entry.kind == "event" and _decode_answers(entry.body).message_id == self._message_id:
-                    event = decode_agent_event(entry.body)
-                    if isinstance(event, TurnCompleted | TurnFailed | TurnCancelled):
-                        return event
+                try:
+                    end = self._end_in(entry)
+                except UNREADABLE as error:
+                    pass_over(self._parts.metrics, "wait", entry, error)
+                    continue
+                if end is not None:
+                    return end
         except Problem as problem:
             log.warning("not_waited", error=problem.detail)
         return None
+
+    def _end_in(self, entry: Entry) -> TurnEnd | None:
+        if entry.kind != "event" or _decode_answers(entry.body).message_id != self._message_id:
+            return None
+        event = decode_agent_event(entry.body)
+        return event if isinstance(event, TurnCompleted | TurnFailed | TurnCancelled) else None

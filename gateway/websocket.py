@@ -4,14 +4,17 @@ import asyncio
 from collections.abc import Callable
 
 import msgspec
+import structlog
 from aiohttp import WSMsgType, hdrs, web
 
 from gateway.access import caller_of, identify
 from gateway.audit import audited
 from gateway.caller import ANYONE, Caller, Scope
-from gateway.feeds import BEGINNING, Position
+from gateway.feeds import BEGINNING, Entry, Position
 from gateway.keys import unauthenticated
+from gateway.metrics import Metrics
 from gateway.parts import Parts
+from gateway.passing_over import UNREADABLE, pass_over
 from gateway.problems import Code, Problem
 from gateway.route import Route
 from gateway.ticking import Ticking
@@ -30,7 +33,7 @@ from gateway.websocket_frames import (
     Unfollow,
     Unfollowed,
 )
-from gateway.websocket_telling import frames_of
+from gateway.websocket_telling import Told, frames_of
 from runtime.ending import cancelled
 from schemas.audit import Act, Outcome
 
@@ -49,6 +52,7 @@ OTHER_CLOSE_CODE = 1011
 FORBIDDEN = frozenset({Code.WRONG_SCOPE, Code.WRONG_TENANT})
 
 _encode = msgspec.json.Encoder().encode
+log = structlog.get_logger(__name__)
 
 
 async def open_websocket(request: web.Request, parts: Parts, caller: Caller) -> web.StreamResponse:
@@ -220,8 +224,9 @@ class Connection:
                 metric = self._parts.metrics.entries_sent.labels("websocket")
                 while True:
                     entries = await follower.take()
-                    for frame in [frame for entry in entries for frame in frames_of(entry)]:
-                        await self._send(frame)
+                    for entry in entries:
+                        for frame in _told(entry, self._parts.metrics):
+                            await self._send(frame)
                     metric.inc(len(entries))
         except ConnectionError as error:
             self._end_for(error)
@@ -232,6 +237,10 @@ class Connection:
             self._followed.pop(session_id, None)
             await self._send(ErrorFrame(code=problem.code, detail=problem.detail, session_id=session_id))
             await self._send(Unfollowed(session_id=session_id))
+        except Exception as error:
+            # Nobody waits for this task: the client learns of it by the end of the connection, and resumes.
+            log.exception("follow_failed", session_id=session_id, kind=type(error).__name__)
+            self._end_for(Problem(Code.INTERNAL_ERROR, "the gateway has a bug: connect again, and resume"))
 
     async def _send(self, frame: FromServer) -> None:
         await self._socket.send_frame(_encode(frame), WSMsgType.TEXT)
@@ -273,6 +282,14 @@ class Connection:
         except (TimeoutError, ConnectionError):
             if self._request.transport is not None:
                 self._request.transport.abort()
+
+
+def _told(entry: Entry, metrics: Metrics) -> list[Told]:
+    try:
+        return list(frames_of(entry))
+    except UNREADABLE as error:
+        pass_over(metrics, "websocket", entry, error)
+        return []
 
 
 class Allowance:
