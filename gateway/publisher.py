@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -13,8 +12,9 @@ from msgspec import Struct
 from gateway.audits import Audits
 from gateway.metrics import Metrics
 from gateway.problems import Code, Problem, unavailable
-from runtime.ending import cancelled, ended
+from runtime.ending import cancelled
 from runtime.kafka import client_arguments, topic_name
+from runtime.sending import STOP_TIMEOUT_S, confirmed, stop
 from runtime.settings import Settings
 from schemas.audit import AuditEvent
 from schemas.codec import cloud_event_headers, encode, type_tag
@@ -22,12 +22,9 @@ from schemas.commands import Command
 from schemas.topics import AUDIT_EVENTS, MAX_INTERNAL_BYTES, USER_MESSAGES
 
 SOURCE = "/headrace/gateway"
-CONFIRM_TIMEOUT_S = 10.0
-"""Somebody waits. The record itself stays on its way: it may arrive later, and the same id is answered once."""
 CONNECT_TIMEOUT_S = 15.0
 LONGEST_WAIT_S = 5.0
 RETRY_AFTER_S = 5
-STOP_TIMEOUT_S = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +64,7 @@ class Publisher:
         if self._connecting is not None:
             await cancelled(self._connecting)
         if self._producer is not None:
-            await _close(self._producer)
+            await stop(self._producer)
 
     async def send(self, command: Command, *, traceparent: str | None = None) -> Sent:
         """Write a command that has an id; returns when all replicas have it.
@@ -139,10 +136,7 @@ class Publisher:
             raise _not_confirmed(id)
         try:
             with self._metrics.publish_seconds.time():
-                async with asyncio.timeout(CONFIRM_TIMEOUT_S):
-                    sending = await producer.send(topic, value, key=key, headers=list(headers))
-                    sending.add_done_callback(_ignore)
-                    sent = await asyncio.shield(sending)
+                sent = await confirmed(producer, topic, value, key=key, headers=list(headers))
         except MessageSizeTooLargeError:
             raise Problem(
                 Code.TOO_LARGE, f"expected a record that the brokers take, got {len(value):,} bytes: send less"
@@ -157,7 +151,7 @@ class Publisher:
 
     async def _connect(self, failed: AIOKafkaProducer | None) -> None:
         if failed is not None:
-            await _close(failed)
+            await stop(failed)
         wait_s = 0.1
         while True:
             producer = AIOKafkaProducer(
@@ -170,7 +164,7 @@ class Publisher:
                 await asyncio.wait_for(producer.start(), CONNECT_TIMEOUT_S)
             except (KafkaError, OSError, TimeoutError) as error:
                 log.warning("brokers_unavailable", brokers=self._settings.brokers, error=repr(error), wait_s=wait_s)
-                await _close(producer)
+                await stop(producer)
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, LONGEST_WAIT_S)
                 continue
@@ -186,17 +180,3 @@ def _not_confirmed(id: str) -> Problem:
         f"the brokers did not confirm the record: it may have arrived, or may still; {again}",
         headers={"Retry-After": str(RETRY_AFTER_S)},
     )
-
-
-def _ignore(sending: "asyncio.Future[Any]") -> None:
-    """Whoever waited has gone; reading the exception keeps asyncio from reporting it."""
-    if not sending.cancelled():
-        sending.exception()
-
-
-async def _close(producer: AIOKafkaProducer) -> None:
-    """Send what waits, and close; brokers that are away are not waited for."""
-    try:
-        await ended(producer.stop(), "producer", STOP_TIMEOUT_S)
-    except (KafkaError, OSError) as error:
-        log.warning("producer_not_stopped", error=repr(error))

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from headrace.connect import producer
+from headrace.connect import confirming, producer
 from runtime.kafka import topic_name
 from runtime.settings import Settings
 from schemas.audit import Act, AuditEvent, Outcome, audit_key
@@ -50,7 +50,7 @@ async def audit(settings: Settings, event: AuditEvent) -> None:
         StartBrokersError: no broker answers.
         TryAgainError: they did not take it.
     """
-    async with producer(settings, MAX_PUBLIC_IN_BYTES) as client:
+    async with producer(settings, MAX_PUBLIC_IN_BYTES) as client, confirming(settings):
         await write_act(client, settings, event)
 
 

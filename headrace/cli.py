@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import structlog
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from headrace.commands.agents import agents
@@ -104,6 +105,8 @@ def _run(
     """
     # What aiokafka would log about a broker that does not answer is said by our own error; a worker sets its own level.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    # Programs read the output. Looked up each time: tests have a stderr of their own.
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     command, bound, ignored = app.parse_args(tokens, exit_on_error=False, print_error=False)
     if "context" in ignored:
         options = {"config": config, "brokers": brokers, "topic_prefix": topic_prefix, "data_dir": data_dir}

@@ -11,19 +11,18 @@ It needs nothing but the brokers: no group, no state of its own. One object serv
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, Unpack
 
 import msgspec
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from headrace.answers import Answers
-from headrace.connect import producer, require_topic
-from headrace.errors import CorrectMessageError, KeepWaitingError, RetryWithSameIdError
+from headrace.connect import require_topic
+from headrace.errors import CorrectMessageError, KeepWaitingError, RetryWithSameIdError, StartBrokersError
 from headrace.follow import Following, read_replies
+from headrace.sending import Sender
 from runtime.kafka import topic_name
 from runtime.settings import Security, Settings
 from schemas.codec import cloud_event_headers, decode_broadcast, decode_command, encode
@@ -101,8 +100,8 @@ class Headrace:
     ) -> None:
         self._settings = Settings(brokers=brokers, topic_prefix=topic_prefix, security=security or Security())
         self._answers = Answers(self._settings)
-        self._open = AsyncExitStack()
-        self._producer: AIOKafkaProducer | None = None
+        # The body may be as large as the topic takes; the key, the headers and the batch's own fields add to it.
+        self._sender = Sender(self._settings, MAX_PUBLIC_IN_BYTES)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -111,20 +110,17 @@ class Headrace:
 
     async def __aenter__(self) -> Self:
         try:
-            # The body may be as large as the topic takes; the key, the headers and the batch's own fields add to it.
-            connected = await self._open.enter_async_context(producer(self._settings, MAX_PUBLIC_IN_BYTES))
-            await require_topic(connected.client, topic_name(self._settings, USER_MESSAGES))
+            await require_topic(await self._sender.open(), topic_name(self._settings, USER_MESSAGES))
         except BaseException:
-            await self._open.aclose()
+            await self._sender.close()
             raise
-        self._producer = connected
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self._answers.close()
-        await self._open.aclose()
+        await self._sender.close()
 
     async def send(
         self, session_id: str, content: str | Sequence[UserBlock], **fields: Unpack[MessageFields]
@@ -155,7 +151,7 @@ class Headrace:
         A message whose `id` was answered before this call is not answered again: `follow` it from the beginning.
 
         Raises:
-            KeepWaitingError: no end within `timeout_s`; the message stays accepted.
+            KeepWaitingError: no end within `timeout_s` of being sent; the message stays accepted.
             CorrectMessageError, RetryWithSameIdError: as `send`.
             ReadAgainError: the answer cannot be read any more; ask `follow`.
         """
@@ -271,16 +267,12 @@ class Headrace:
             topic, key, value = BROADCASTS, record_id, _checked(record, decode_broadcast)
         else:
             topic, key, value = USER_MESSAGES, record.session_id, _checked(record, decode_command)
-        if self._producer is None:
-            raise RuntimeError("expected an open client: use `async with Headrace(...) as headrace`")
         headers = cloud_event_headers(record, id=record_id, source=SOURCE, at=datetime.now(UTC), subject=key)
         try:
-            sent = await self._producer.send_and_wait(
-                topic_name(self._settings, topic), value, key=key.encode(), headers=headers
-            )
+            sent = await self._sender.send(topic_name(self._settings, topic), value, key=key.encode(), headers=headers)
         except MessageSizeTooLargeError as error:
             raise CorrectMessageError(_too_large(len(value))) from error
-        except KafkaError as error:
+        except (KafkaError, StartBrokersError, TimeoutError) as error:
             raise RetryWithSameIdError(
                 f"the brokers at {self._settings.brokers} did not confirm message {record_id} ({error!r}): it may have "
                 "arrived; send it again with the same id, and it is answered once",

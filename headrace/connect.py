@@ -14,12 +14,15 @@ from aiokafka.errors import KafkaError
 from headrace.errors import ApplyTopicsError, StartBrokersError, TryAgainError
 from runtime.kafka import client_arguments, ssl_context
 from runtime.lenient_records import accept_any_header_name
+from runtime.sending import stop
 from runtime.settings import Security, Settings
 from schemas.topics import MAX_INTERNAL_BYTES
 
 CONNECT_TIMEOUT_S = 15.0
 REQUEST_TIMEOUT_MS = 20_000
 """aiokafka's default is 40 s; a person waits for these answers."""
+CONFIRM_TIMEOUT_S = 30.0
+"""For what a command sends at once: up to a hundred records."""
 
 MAX_IDLE_FETCH_MS = 100
 """How long a fetch that finds nothing waits at the broker.
@@ -71,7 +74,7 @@ async def _started(client: Any, settings: Settings) -> AsyncIterator[Any]:
         except KafkaError as error:
             raise TryAgainError(f"the brokers at {settings.brokers} failed ({error!r}): try again") from error
     finally:
-        await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
+        await (client.close() if isinstance(client, AIOKafkaAdminClient) else stop(client))
 
 
 @asynccontextmanager
@@ -94,6 +97,23 @@ async def producer(settings: Settings, max_request_size: int) -> AsyncIterator[A
     )
     async with _started(client, settings) as started:
         yield started
+
+
+@asynccontextmanager
+async def confirming(settings: Settings) -> AsyncIterator[None]:
+    """The brokers must confirm in time what is sent inside; a producer would wait for them for ever.
+
+    Raises:
+        TryAgainError: they did not.
+    """
+    try:
+        async with asyncio.timeout(CONFIRM_TIMEOUT_S):
+            yield
+    except TimeoutError:
+        raise TryAgainError(
+            f"the brokers at {settings.brokers} did not confirm within {CONFIRM_TIMEOUT_S:g} s what was sent: it may "
+            "have arrived, look before you try again"
+        ) from None
 
 
 async def partitions_of(client: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:

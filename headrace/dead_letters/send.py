@@ -9,9 +9,10 @@ from msgspec import Struct
 
 from headrace.audit import act_of_command, write_act
 from headrace.client import SentMessage
-from headrace.connect import producer
+from headrace.connect import confirming, producer
 from headrace.dead_letters.errors import NothingToReplayError
 from headrace.dead_letters.plan import key_of
+from runtime.sending import unwatched
 from runtime.settings import Settings
 from schemas.audit import Act
 from schemas.causation import causation, why_not_replayable
@@ -46,6 +47,7 @@ async def replay_all(settings: Settings, orders: Sequence[Order]) -> AsyncIterat
 
     Raises:
         NothingToReplayError: before anything is sent.
+        TryAgainError: the brokers did not confirm what was sent.
     """
     for order in orders:
         why_not = why_not_replayable(order.letter)
@@ -54,16 +56,22 @@ async def replay_all(settings: Settings, orders: Sequence[Order]) -> AsyncIterat
     async with producer(settings, MAX_INTERNAL_BYTES) as client:
         for first in range(0, len(orders), AT_ONCE):
             batch = orders[first : first + AT_ONCE]
-            # Handed over one after the other, so that the records of a session keep their order.
-            sending = [await _send(client, order) for order in batch]
-            done = await asyncio.gather(*sending)
-            sent = [
-                SentMessage(id=order.letter.id, partition=at.partition, offset=at.offset, timestamp_ms=at.timestamp)
-                for order, at in zip(batch, done, strict=True)
-            ]
-            await asyncio.gather(*(_audit(client, settings, order, at) for order, at in zip(batch, sent, strict=True)))
+            async with confirming(settings):
+                sent = await _send_some(client, settings, batch)
             for order, at in zip(batch, sent, strict=True):
                 yield order.letter, at
+
+
+async def _send_some(client: AIOKafkaProducer, settings: Settings, orders: Sequence[Order]) -> list[SentMessage]:
+    # Handed over one after the other, so that the records of a session keep their order.
+    sending = [await _send(client, order) for order in orders]
+    done = await asyncio.gather(*sending)
+    sent = [
+        SentMessage(id=order.letter.id, partition=at.partition, offset=at.offset, timestamp_ms=at.timestamp)
+        for order, at in zip(orders, done, strict=True)
+    ]
+    await asyncio.gather(*(_audit(client, settings, order, at) for order, at in zip(orders, sent, strict=True)))
+    return sent
 
 
 async def _send(client: AIOKafkaProducer, order: Order) -> "asyncio.Future[Any]":
@@ -73,6 +81,7 @@ async def _send(client: AIOKafkaProducer, order: Order) -> "asyncio.Future[Any]"
     key = key_of(letter, value, is_edited=is_edited)
     headers = replay_headers(letter, is_edited=is_edited)
     future: asyncio.Future[Any] = await client.send(letter.topic, value, key=key, headers=headers)
+    future.add_done_callback(unwatched)
     return future
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from agents.applied import spec_fields
 from headrace.audit import act_of_command, user_of_command, write_act
-from headrace.connect import producer
+from headrace.connect import confirming, producer
 from headrace.directory.errors import CorrectAgentsError
 from headrace.directory.plan import Change, Plan
 from runtime.kafka import topic_name
@@ -38,12 +38,14 @@ async def carry_out(settings: Settings, plan: Plan) -> None:
     async with producer(settings, MAX_PUBLIC_IN_BYTES) as client:
         for change, record in records:
             key = spec_key(change.agent, change.version or "removed", uuid.uuid4().hex[:12])
-            await client.send_and_wait(topic, encode(record), key=key, partition=0)
             act = Act.AGENT_REMOVED if isinstance(record, AgentRemoved) else Act.AGENT_APPLIED
             said = act_of_command(act, agent=change.agent, version=change.version, before=change.before)
-            await write_act(client, settings, said)
+            async with confirming(settings):
+                await client.send_and_wait(topic, encode(record), key=key, partition=0)
+                await write_act(client, settings, said)
         for key in plan.forgotten:
-            await client.send_and_wait(topic, None, key=key, partition=0)
+            async with confirming(settings):
+                await client.send_and_wait(topic, None, key=key, partition=0)
 
 
 def _record(change: Change, now: datetime, by: str) -> SpecRecord:

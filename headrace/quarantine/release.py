@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
 
 from headrace.audit import SOURCE, act_of_command, user_of_command, write_act
-from headrace.connect import producer
+from headrace.connect import confirming, producer
 from headrace.dead_letters import list_dead_letters
 from headrace.dead_letters.letters import Selection
 from headrace.dead_letters.reading import read_since
@@ -102,11 +102,12 @@ async def _send(
     )
     if resent is not None:
         headers.append((REPLAY_HEADER, resent.place.encode()))
-    await client.send_and_wait(
-        topic_name(settings, USER_MESSAGES), encode(command), key=subject.encode(), headers=headers
-    )
     said: dict[str, Any] = {"command_id": id, "type": type_tag(command)}
-    await write_act(client, settings, act_of_command(Act.COMMAND_SENT, session_id=subject, **said))
+    async with confirming(settings):
+        await client.send_and_wait(
+            topic_name(settings, USER_MESSAGES), encode(command), key=subject.encode(), headers=headers
+        )
+        await write_act(client, settings, act_of_command(Act.COMMAND_SENT, session_id=subject, **said))
 
 
 def _of(facts: Sequence[LoggedFact], session_id: str) -> list[LoggedFact]:

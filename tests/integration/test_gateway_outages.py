@@ -58,7 +58,7 @@ async def test_brokers_that_die_and_come_back(
         assert [answer.status for answer in accepted] == [202] * 3
         await kafka.kill()
         with monkeypatch.context() as patch:
-            patch.setattr("gateway.publisher.CONFIRM_TIMEOUT_S", 1.0)
+            patch.setattr("runtime.sending.CONFIRM_TIMEOUT_S", 1.0)
             refused = await gateway.post(MESSAGES, key, TEXT, headers={"Idempotency-Key": "again"})
         assert (refused.status, refused.body["code"]) == (503, "unavailable"), refused.text
         assert int(refused.headers["Retry-After"]) >= 1

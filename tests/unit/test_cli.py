@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
 from headrace.cli import app, run
 from headrace.context import Context
@@ -105,6 +106,20 @@ def test_global_options_anywhere(place: str, monkeypatch: pytest.MonkeyPatch) ->
     tokens = [*options, "topics", "check"] if place == "before" else ["topics", "check", *options]
     assert run(tokens) == 0
     assert [settings.brokers for settings in seen] == ["b:1"]
+
+
+def test_what_is_logged_is_no_output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A program that reads the output of a command reads nothing that was logged on the way."""
+    before = structlog.get_config()
+    monkeypatch.setitem(sys.modules, "headrace.topics", _Topics([]))
+    try:
+        assert run(["topics", "check"]) == 0
+        structlog.get_logger().warning("on_the_way")
+    finally:
+        structlog.configure(**before)
+    out, err = capsys.readouterr()
+    assert "on_the_way" in err
+    assert "on_the_way" not in out
 
 
 class _Topics:
