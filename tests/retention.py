@@ -14,6 +14,8 @@ from projections.record import Record
 from projections.reread import Reread
 from runtime.settings import Settings
 
+ONE_BYTE = 1
+"""A batch of it has one record."""
 LEFT = 3
 """Records of each partition."""
 MOMENTS = pytest.mark.parametrize(
@@ -24,7 +26,7 @@ MOMENTS = pytest.mark.parametrize(
 def remove_before(moment: Any, monkeypatch: pytest.MonkeyPatch, settings: Settings, records: Sequence[Record]) -> None:
     """Before the first call of this method, most records of the topics go; `records` is all that they have.
 
-    A rebuild reads one batch of a partition at a time then.
+    A rebuild reads one batch of a partition at a time then, and is one ahead: publish them in batches of `ONE_BYTE`.
     """
     monkeypatch.setattr("projections.reread.MAX_INTERNAL_BYTES", 1)
     ends = Counter(TopicPartition(settings.topic_prefix + one.topic, one.partition) for one in records)

@@ -14,7 +14,7 @@ from postgres_fixture import TABLES, dump
 from projection_lag import caught_up
 from projection_records import Topics, conversation, small_world
 from pydantic import SecretStr
-from retention import MOMENTS, remove_before
+from retention import MOMENTS, ONE_BYTE, remove_before
 
 from headrace.topics import apply_topics
 from projections.catalog import TABLE_PROJECTIONS
@@ -37,9 +37,11 @@ def settings_of(broker: Broker, prefix: str, postgres: str) -> Settings:
     return Settings(brokers=broker.bootstrap, topic_prefix=prefix, partitions=2, postgres=SecretStr(postgres))
 
 
-async def publish(settings: Settings, records: Sequence[Record]) -> None:
+async def publish(settings: Settings, records: Sequence[Record], batch_bytes: int = 16_384) -> None:
     names = {topic.name: topic_name(settings, topic) for topic in TOPICS}
-    async with AIOKafkaProducer(bootstrap_servers=settings.brokers, linger_ms=5) as producer:
+    async with AIOKafkaProducer(
+        bootstrap_servers=settings.brokers, linger_ms=5, max_batch_size=batch_bytes
+    ) as producer:
         sent = [
             await producer.send(names[record.topic], record.value, partition=record.partition) for record in records
         ]
@@ -158,7 +160,7 @@ async def test_retention_meanwhile(
     await apply_topics(settings)
     await migrate(postgres)
     topics = small_world([f"s{number}" for number in range(20)], start=datetime.now(UTC) - timedelta(days=2))
-    await publish(settings, topics.records)
+    await publish(settings, topics.records, ONE_BYTE)
     process = await start(settings)
     await caught_up(settings, TABLE_PROJECTIONS)
     process.terminate()

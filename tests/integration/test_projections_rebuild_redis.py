@@ -18,7 +18,7 @@ from projection_lag import caught_up
 from projection_records import Topics, conversation, deltas
 from pydantic import SecretStr
 from redis.asyncio import Redis
-from retention import remove_before
+from retention import ONE_BYTE, remove_before
 from valkey_fixture import ValkeyServer, dump_keys
 
 from headrace.topics import apply_topics
@@ -57,11 +57,13 @@ class Rig:
         self.redis_of_bytes: Any = Redis.from_url(url)
         self._published = 0
 
-    async def publish(self) -> None:
+    async def publish(self, batch_bytes: int = 16_384) -> None:
         """What was put on the topics since."""
         names = {topic.name: topic_name(self.settings, topic) for topic in TOPICS}
         some, self._published = self.topics.records[self._published :], len(self.topics.records)
-        async with AIOKafkaProducer(bootstrap_servers=self.settings.brokers, linger_ms=2) as producer:
+        async with AIOKafkaProducer(
+            bootstrap_servers=self.settings.brokers, linger_ms=2, max_batch_size=batch_bytes
+        ) as producer:
             await asyncio.gather(
                 *[
                     await producer.send(
@@ -336,7 +338,7 @@ async def projected_sessions(rig: Rig) -> dict[str, Any]:
         start = RECENT + timedelta(minutes=number)
         rig.topics.now_ms = int(start.timestamp() * 1000)
         rig.topics.tell(conversation(f"s{number}", tenant="t0", start=start), number % 2)
-    await rig.publish()
+    await rig.publish(ONE_BYTE)
     async with rig.projecting():
         await rig.projected()
     return await rig.live()
