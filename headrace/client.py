@@ -109,6 +109,7 @@ class Headrace:
         return cls(settings.brokers, topic_prefix=settings.topic_prefix, security=settings.security)
 
     async def __aenter__(self) -> Self:
+        self._answers = Answers(self._settings)
         try:
             await require_topic(await self._sender.open(), topic_name(self._settings, USER_MESSAGES))
         except BaseException:

@@ -144,6 +144,17 @@ async def test_closed_while_waiting(settings: Settings, stand: Stand) -> None:
         await asked
 
 
+async def test_entered_again(settings: Settings, stand: Stand) -> None:
+    """A client that was left is as good as a new one."""
+    client = Headrace.of(settings)
+    for number in (1, 2):
+        async with client:
+            asked = asyncio.create_task(client.ask("s1", "hi", id=f"m{number}", timeout_s=60))
+            await stand.next_command()
+            await stand.publish(completed("s1", f"m{number}", number))
+            assert isinstance(await asked, TurnCompleted)
+
+
 async def test_closed_while_a_reader_is_opened(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller learns the same, nothing is sent, and the reader is closed: an open one would warn."""
     opening, closing = asyncio.Event(), asyncio.Event()
