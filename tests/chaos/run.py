@@ -53,6 +53,8 @@ class Run:
             "ANTHROPIC_BASE_URL": f"http://{self.model.address}",
             tools.FILE: str(self.notes),
         }
+        if not scenario.are_named:
+            environment["HEADRACE_NAME"] = ""
         self.cluster = Cluster(home, latency_s=LATENCY_S, kafka=self.kafka, environment=environment)
         self.model.target = int(self.cluster.model_url.rpartition(":")[2])
         self._proxies = (*self.kafka.proxies.values(), self.model)
@@ -217,7 +219,7 @@ class Scenario:
     `silence_s`: how long nobody can be answered at least, which shows that it happened.
 
     With a door, people write over HTTP and read the feeds, and everything can be read back afterwards. With a small
-    disk, the first worker has its data there.
+    disk, the first worker has its data there. Workers without names leave their group when they stop.
     """
 
     name: str
@@ -228,6 +230,7 @@ class Scenario:
     model_fails: bool = False
     has_door: bool = False
     has_small_disk: bool = False
+    are_named: bool = True
     silence_s: float = 0.0
 
 

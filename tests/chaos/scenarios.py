@@ -193,6 +193,16 @@ async def workers_are_replaced_one_by_one(run: Run) -> None:
         await asyncio.sleep(1.0)
 
 
+async def workers_without_names_are_replaced(run: Run) -> None:
+    """By new ones, each as soon as the next is ready: partitions move twice within seconds."""
+    await answers_come(run)
+    for worker in tuple(run.workers):
+        async with run.outage(moves=2):
+            await run.cluster.add_worker()
+            await worker.stop()
+            await run.regrouped()
+
+
 async def workers_come_and_go(run: Run) -> None:
     await answers_come(run)
     for _ in range(2):
@@ -264,6 +274,7 @@ SCENARIOS = (
     Scenario(name="model: down", happens=the_model_is_down, model_fails=True, silence_s=5.0),
     Scenario(name="model: 2 s further away", happens=the_model_is_slow),
     Scenario(name="rolling restart", happens=workers_are_replaced_one_by_one),
+    Scenario(name="deployment, no names", happens=workers_without_names_are_replaced, are_named=False),
     Scenario(name="1 worker, 3, 1", happens=workers_come_and_go, workers=1),
     Scenario(name="disk: file size limit", happens=no_file_may_grow, workers=2, padding=4_000),
     Scenario(name="disk: full", happens=the_disk_is_full, workers=2, padding=4_000, has_small_disk=True),
