@@ -75,7 +75,7 @@ class Metrics:
 
         self.audits_dropped = Counter(
             "headrace_gateway_audits_dropped",
-            "Audit events that are in the log only, because the brokers did not take them.",
+            "Audit events that are in the log only, because they could not be written.",
             registry=registry,
         )
 

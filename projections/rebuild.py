@@ -83,7 +83,7 @@ async def rebuild(settings: Settings, projection: TableProjection, tell: Tell) -
 
 
 async def _make_shadow(connection: Any, projection: TableProjection, live: str) -> None:
-    """Empty tables of the same shape and the same partitions as the live ones."""
+    """Empty tables of the shape of the live ones, without partitions yet."""
     async with connection.transaction():
         await connection.execute(sql("create_shadow_schema").format(shadow=SHADOW))
         for table in projection.tables:
@@ -91,7 +91,6 @@ async def _make_shadow(connection: Any, projection: TableProjection, live: str) 
             await connection.execute(
                 sql("create_shadow_table").format(shadow=SHADOW, live=live, table=table.name, by=by)
             )
-            await _make_parts(connection, table, live)
 
 
 async def _make_parts(connection: Any, table: Table, live: str) -> list[Any]:

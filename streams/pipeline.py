@@ -139,7 +139,8 @@ class Pipeline:
     async def drain(self, timeout_s: float) -> bool:
         """No more records come: let running calls finish and all be recorded; whether that took less than the time.
 
-        Calls that wait for `decide`, or for a service, end without an acknowledgement.
+        Calls that wait for `decide`, or for a service, end without an acknowledgement; not those whose claim is in the
+        log, which they run.
         """
         self._timers.suspend()
         self.sessions.give_up()

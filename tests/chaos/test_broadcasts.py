@@ -29,6 +29,8 @@ HELD = "quorum"
 DEADLINE_S = 500
 """Of a gathering that must not end by it."""
 EVENTS_S = 120.0
+LATE_S = 3.0
+"""For what must not come any more."""
 
 
 class Table:
@@ -195,4 +197,4 @@ async def _again(workers: list[Worker], table: Table) -> None:
                 break
             await asyncio.sleep(0.2)
     table.row("applied again: broadcasts that were told again", passes[-1]["given"])
-    await asyncio.sleep(3)
+    await asyncio.sleep(LATE_S)
